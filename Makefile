@@ -1,0 +1,41 @@
+# The commands of the repository; `make help` lists them. Each sets up what it needs.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test unit lint format bench lock clean
+
+BIN := .venv/bin
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Prepare .venv with everything, Java and Kafka's jars
+	@scripts/setup.sh
+
+run: setup ## Run the example feed on this machine
+	$(BIN)/fulltape run examples/majors.yaml
+
+test: lint ## Check and test everything
+	$(BIN)/pytest
+
+unit: setup ## Test what needs no server: quick
+	$(BIN)/pytest tests/unit
+
+lint: setup ## Check style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup ## Measure the tape against its peer (minutes)
+	$(BIN)/fulltape bench tape
+
+lock: setup ## Resolve the dependencies of pyproject.toml anew into requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \
+	  --no-annotate --no-header --quiet pyproject.toml -o requirements.lock
+
+clean: ## Delete .venv and all caches of tools in this folder
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

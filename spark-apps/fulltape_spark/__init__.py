@@ -1,0 +1,1 @@
+"""The Spark applications: panes and archive. Not built yet."""
