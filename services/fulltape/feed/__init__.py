@@ -1,0 +1,1 @@
+"""The CryptoFeed: its model, its files and its documentation."""

@@ -1,0 +1,1 @@
+"""The feed: its model, its files and its documentation."""
