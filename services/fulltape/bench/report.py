@@ -1,0 +1,85 @@
+"""What every benchmark reports besides its own figures: machine, versions, stolen CPU; and how percentiles are told."""
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+
+class Latency(TypedDict):
+    """Percentiles of a latency."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
+    count: int
+
+
+def latency(samples_us: Sequence[int]) -> Latency:
+    """Summarize latencies, given in microseconds; all zero where there are none."""
+    values = np.asarray(samples_us if len(samples_us) else [0], dtype=np.float64) / 1000.0
+    p50, p90, p99, p999 = (round(float(value), 3) for value in np.percentile(values, (50, 90, 99, 99.9)))
+    return Latency(
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        p999_ms=p999,
+        max_ms=round(float(values.max()), 3),
+        count=len(samples_us),
+    )
+
+
+def machine() -> dict[str, str | int | float]:
+    """Describe this machine."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": sys.version.split()[0],
+    }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the installed versions of ``packages``."""
+    return {package: version(package) for package in packages}
+
+
+class StolenCpu:
+    """Measures which share of the CPU the machine's host took from it, from creation to `fraction`."""
+
+    def __init__(self) -> None:
+        self._before = self._read()
+
+    def fraction(self) -> float | None:
+        """Return stolen time as a fraction of all CPU time; None where the system does not tell."""
+        now = self._read()
+        if self._before is None or now is None:
+            return None
+        total = sum(now) - sum(self._before)
+        return round((now[7] - self._before[7]) / total, 4) if total else 0.0
+
+    @staticmethod
+    def _read() -> list[int] | None:
+        try:
+            first = Path("/proc/stat").read_text().splitlines()[0].split()
+        except OSError:
+            return None
+        return [int(field) for field in first[1:9]]  # user nice system idle iowait irq softirq steal
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,277 @@
+"""A stage for benchmarks and drills: the real programs as child processes, to be pinned, frozen and killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from confluent_kafka.admin import AdminClient
+
+from fulltape.errors import FulltapeError
+from fulltape.feed.load import parse_feed
+from fulltape.feed.model import CryptoFeed
+from fulltape.kafka import BOOTSTRAP_VARIABLE
+from fulltape.local.child import start_child
+from fulltape.local.kafka import free_port
+
+_FULLTAPE = (sys.executable, "-m", "fulltape.cli")
+_START_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+
+class StageError(FulltapeError):
+    """A program on the stage did not do its part; the text ends with the last lines of its output."""
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = _START_SECONDS) -> None:
+    """Wait for a condition.
+
+    Raises:
+        StageError: it did not come true in time.
+
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StageError(f"{what}: not within {seconds:g} s")
+        time.sleep(_POLL_SECONDS)
+
+
+class Program:
+    """A child process that ends with this one; a context manager that ends it sooner."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        cpus: Collection[int] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.output = folder / f"{name}-{time.monotonic_ns()}.log"
+        self.name = name
+        self.output.touch()
+        settings = [f"{key}={value}" for key, value in (environment or {}).items()]
+        self._process: subprocess.Popen[bytes] = start_child(
+            ["/usr/bin/env", *settings, *command], output=self.output, cpus=cpus
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self.running:
+            self._process.kill()
+        self._process.wait()
+
+    def freeze(self) -> None:
+        """Stop it in its tracks (SIGSTOP)."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on (SIGCONT)."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def terminate(self, seconds: float = 15.0) -> int:
+        """Ask it to end (SIGTERM) and return its exit code.
+
+        Raises:
+            StageError: it did not end in time.
+
+        """
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = _START_SECONDS) -> int:
+        """Wait for its end and return its exit code.
+
+        Raises:
+            StageError: it did not end in time.
+
+        """
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise StageError(f"{self.name} did not end within {seconds:g} s:\n{self.tail()}") from None
+
+    def json_line(self) -> dict[str, Any]:
+        """Wait for its first line of JSON and return that."""
+        found: list[dict[str, Any]] = []
+
+        def printed() -> bool:
+            if not self.running:
+                raise StageError(f"{self.name} ended with {self.exit_code}:\n{self.tail()}")
+            found.extend(json.loads(line) for line in self.output.read_text().splitlines() if line.startswith("{"))
+            return bool(found)
+
+        wait_until(printed, f"{self.name} says that it is ready")
+        return found[0]
+
+    def rss_mib(self) -> float:
+        """Return its resident memory."""
+        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that it has used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def tail(self) -> str:
+        """Return the last lines of its output."""
+        return "\n".join(self.output.read_text(errors="replace").splitlines()[-15:])
+
+
+class SandboxProgram(Program):
+    """A sandbox exchange. ``options`` are those of `fulltape sandbox`."""
+
+    def __init__(self, folder: Path, *options: str, cpus: Collection[int] = ()) -> None:
+        command = [*_FULLTAPE, "sandbox", "--json", "--port", "0", "--rest-port", "0", *options]
+        super().__init__("sandbox", command, folder, cpus=cpus)
+        ready = self.json_line()
+        self.websocket_url: str = ready["websocket"]
+        self.rest_url: str = ready["rest"]
+
+    def order(self, path: str, **body: object) -> None:
+        """Post an order to the admin endpoint, such as ``order("faults", fault="drop", next=1)``."""
+        request = urllib.request.Request(  # noqa: S310 - loopback
+            f"{self.rest_url}/admin/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+            pass
+
+    def state(self) -> dict[str, Any]:
+        """Return what the sandbox says of itself."""
+        with urllib.request.urlopen(f"{self.rest_url}/admin/state", timeout=10) as answer:  # noqa: S310
+            state: dict[str, Any] = json.load(answer)
+            return state
+
+    def last_ids(self) -> dict[str, int]:
+        """Return the newest trade id of every product that has one."""
+        return {product: last_id for product, last_id in self.state()["products"].items() if last_id}
+
+
+class ProducerProgram(Program):
+    """A producer of ``feed``, reading ``sandbox`` and writing to the broker at ``bootstrap_servers``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        feed: CryptoFeed,
+        sandbox: SandboxProgram,
+        bootstrap_servers: str,
+        *,
+        shard: int = 0,
+        cpus: Collection[int] = (),
+    ) -> None:
+        file = folder / f"{feed.metadata.name}-{time.monotonic_ns()}.yaml"
+        file.write_text(json.dumps(feed.to_dict()))
+        self._port = free_port()
+        command = [*_FULLTAPE, "producer", "--feed", str(file), "--shard", str(shard), "--port", str(self._port)]
+        command += ["--websocket-url", sandbox.websocket_url, "--rest-url", sandbox.rest_url]
+        super().__init__(
+            f"producer-{shard}", command, folder, cpus=cpus, environment={BOOTSTRAP_VARIABLE: bootstrap_servers}
+        )
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of a probe or of /metrics; status 0 while nothing answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric over its labels."""
+        lines = (line for line in self.get("metrics")[1].splitlines() if not line.startswith("#"))
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+    def wait_ready(self, seconds: float = _START_SECONDS) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            StageError: it ended instead, or the time was up.
+
+        """
+
+        def ready() -> bool:
+            if not self.running:
+                raise StageError(f"{self.name} ended with {self.exit_code}:\n{self.tail()}")
+            return self.get("readyz")[0] == 200
+
+        try:
+            wait_until(ready, f"{self.name} is ready", seconds=seconds)
+        except StageError as problem:
+            raise StageError(f"{problem}\n{self.get('readyz')[1]}\n{self.tail()}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedOptions:
+    """What differs between the feeds of benchmarks and drills."""
+
+    products: Sequence[str]
+    connections: int = 1
+    replicas: int = 1
+    partitions: int = 3
+    channels: Sequence[str] = ("matches",)
+    start: Mapping[str, Any] | None = None
+
+
+def make_feed(name: str, options: FeedOptions) -> CryptoFeed:
+    """Return a feed for a stage; its topics begin with ``name``."""
+    feed = {
+        "apiVersion": "fulltape.dev/v1alpha1",
+        "kind": "CryptoFeed",
+        "metadata": {"name": name},
+        "spec": {
+            "exchange": "Coinbase",
+            "products": list(options.products),
+            "channels": list(options.channels),
+            "producer": {
+                "replicas": options.replicas,
+                "connections": options.connections,
+                "start": options.start or {},
+            },
+            "kafka": {
+                "bootstrapServers": "127.0.0.1:9092",
+                "topics": {"partitions": options.partitions, "replicas": 1, "retention": "24h"},
+            },
+        },
+    }
+    return parse_feed(json.dumps(feed).encode(), name)
+
+
+def delete_topics(bootstrap_servers: str, feed: CryptoFeed) -> None:
+    """Free the space of a feed's topics."""
+    topics = feed.topics
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    futures = admin.delete_topics([topics.trades, topics.ticker, topics.rejected, topics.cursors])
+    for future in futures.values():
+        future.exception()  # one that does not exist is as good as deleted
