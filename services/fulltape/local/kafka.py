@@ -328,11 +328,11 @@ class EmbeddedKafka:
     def _fence_the_dead(self, flags: list[str], deadline: float) -> None:
         """After a crash, run the controller alone until it has taken the leadership from the broker that died.
 
-        Started as usual, a broker that was killed believes that it leads what it led before. Its transaction coordinator
-        loads the commits that were acknowledged and not yet marked in the topics, can't deliver the markers, as its own
-        listener is still closed, and when the controller then ends the dead broker's session, takes the topics that have
-        no leader for deleted ones: it calls the transactions complete without marking them. Readers of committed data
-        would wait behind them for ever (seen with 4.3.1 in about every third kill; a cluster's other brokers avoid it).
+        Started as usual, a broker that was killed believes that it leads what it led before. Its coordinator loads the
+        transactions whose commit was acknowledged and not yet marked in the topics, and can't deliver the markers, as
+        its own listener is still closed. When the controller then ends the dead broker's session, the coordinator takes
+        topics without a leader for deleted ones and calls the transactions complete without marking them; readers of
+        committed data wait behind them for ever. (Kafka 4.3.1, about every third kill under a stream of transactions.)
         """
         process = self._spawn(
             [
@@ -445,9 +445,9 @@ def server_properties(
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "share.coordinator.state.topic.num.partitions": 1,
-        # No other broker could take over, so there is no use in ending the session of one that was stopped for a while;
-        # it does harm: see _fence_the_dead.
-        "broker.session.timeout.ms": 3_600_000,
+        # No other broker could take over, so ending the session of one that stalled only does harm (_fence_the_dead
+        # says which). Not longer, as a start must outlast a session that an imperfect stop left open.
+        "broker.session.timeout.ms": 45_000,
         "group.initial.rebalance.delay.ms": 0,
         "auto.create.topics.enable": "false",
         # A transaction that nobody will end holds up read_committed readers: look for one every second, not every ten.
