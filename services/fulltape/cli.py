@@ -13,8 +13,9 @@ from fulltape.errors import FulltapeError
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "audit": ("fulltape.audit.cli", "audit_command"),
     "bench": ("fulltape.bench.cli", "bench_command"),
-    "local": ("fulltape.local.cli", "local_command"),
+    "local": ("fulltape.local.cli", "local"),
     "producer": ("fulltape.producer.cli", "producer_command"),
+    "run": ("fulltape.local.run", "run_command"),
     "sandbox": ("fulltape.sandbox.cli", "sandbox_command"),
     "schema": ("fulltape.feed.cli", "schema_command"),
     "validate": ("fulltape.feed.cli", "validate_command"),
