@@ -80,9 +80,12 @@ class Stage:
                 raise AssertionError(f"the tape did not catch up: {audit}, the exchange is at {expected}\n{logs}")
             time.sleep(0.2)
 
-    def close(self) -> None:
+    def end_programs(self) -> None:
         for program in self._programs:
             program.kill()
+
+    def close(self) -> None:
+        self.end_programs()
         if self._feed is not None and self.broker.pid is not None:
             delete_topics(self.broker.bootstrap_servers, self._feed)
 

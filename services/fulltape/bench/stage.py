@@ -187,21 +187,27 @@ class ProducerProgram(Program):
         bootstrap_servers: str,
         *,
         shard: int = 0,
+        port: int | None = None,
         cpus: Collection[int] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        file = folder / f"{feed.metadata.name}-{time.monotonic_ns()}.yaml"
+        self.feed_file = file = folder / f"{feed.metadata.name}-{time.monotonic_ns()}.yaml"
         file.write_text(json.dumps(feed.to_dict()))
-        self._port = free_port()
-        command = [*_FULLTAPE, "producer", "--feed", str(file), "--shard", str(shard), "--port", str(self._port)]
+        self.port = port or free_port()
+        command = [*_FULLTAPE, "producer", "--feed", str(file), "--shard", str(shard), "--port", str(self.port)]
         command += ["--websocket-url", sandbox.websocket_url, "--rest-url", sandbox.rest_url]
         super().__init__(
-            f"producer-{shard}", command, folder, cpus=cpus, environment={BOOTSTRAP_VARIABLE: bootstrap_servers}
+            f"producer-{shard}",
+            command,
+            folder,
+            cpus=cpus,
+            environment={BOOTSTRAP_VARIABLE: bootstrap_servers} | dict(environment or {}),
         )
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of a probe or of /metrics; status 0 while nothing answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refusal:
             return refusal.code, refusal.read().decode()
@@ -242,6 +248,8 @@ class FeedOptions:
     partitions: int = 3
     channels: Sequence[str] = ("matches",)
     start: Mapping[str, Any] | None = None
+    authentication: Mapping[str, Any] | None = None
+    tls: Mapping[str, Any] | None = None
 
 
 def make_feed(name: str, options: FeedOptions) -> CryptoFeed:
@@ -262,6 +270,8 @@ def make_feed(name: str, options: FeedOptions) -> CryptoFeed:
             "kafka": {
                 "bootstrapServers": "127.0.0.1:9092",
                 "topics": {"partitions": options.partitions, "replicas": 1, "retention": "24h"},
+                **({"authentication": options.authentication} if options.authentication else {}),
+                **({"tls": options.tls} if options.tls else {}),
             },
         },
     }

@@ -44,6 +44,7 @@ class Lane:
         "lag_buckets",
         "lag_sum_us",
         "last_time_us",
+        "lowest_lag_us",
         "missing",
         "product",
         "tail",
@@ -62,6 +63,8 @@ class Lane:
         self.gaps = 0
         self.lag_buckets = [0] * (len(_LAG_BUCKETS_US) + 1)
         self.lag_sum_us = 0
+        self.lowest_lag_us = 0
+        """Below 0 by how far this machine's clock is behind the exchange's, at least."""
 
     def offer(self, trade: Match | RestTrade, received_us: int, source: Source) -> list[Entry]:
         """Take a trade; return the records that can now go to the tape.
@@ -103,6 +106,8 @@ class Lane:
             else:
                 lag_us = received_us - time_us
                 self.lag_sum_us += lag_us
+                if lag_us < self.lowest_lag_us:  # noqa: PLR1730 - as in the gate, min() is dear here
+                    self.lowest_lag_us = lag_us
                 self.lag_buckets[bisect_left(_LAG_BUCKETS_US, lag_us)] += 1
         return records
 

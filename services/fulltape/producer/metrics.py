@@ -49,6 +49,7 @@ class ProducerMetrics(Collector):
         yield _counter("rejected", "Messages from the exchange that could not be used", intake.rejected)
         yield _counter("ignored", "Messages of types that are not read", intake.ignored)
         yield _counter("aside_dropped", "Tickers and rejected messages dropped while Kafka was away", aside.dropped)
+        yield _counter("tape_records", "Trades and gap records that became durable and visible", writer.committed)
         yield _counter("transactions", "Kafka transactions committed", writer.transactions)
         yield _counter("writer_recoveries", "Times that the Kafka producers had to be replaced", writer.recoveries)
         yield _gauge("backlog", "Records that wait to become durable", writer.backlog)

@@ -39,6 +39,7 @@ _UNREADY_SECONDS = 10.0
 _HOLE_UNREADY_SECONDS = 30.0
 _STUCK_SECONDS = 60.0
 _AHEAD_SECONDS = 10.0
+_CLOCK_SKEW_US = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class ProducerService:
         self._unknown: set[str] = set()
         self._beat = time.monotonic()
         self._ahead_since: float | None = None
+        self._clock_told = False
         self._started = False
         self.port = 0
         """Where probes and metrics are served, once `run` has begun."""
@@ -244,6 +246,17 @@ class ProducerService:
                 while backfill.durations_seconds:
                     self._metrics.backfill.observe(backfill.durations_seconds.pop())
             self._watch_ahead()
+            self._watch_clock()
+
+    def _watch_clock(self) -> None:
+        lowest_us = min((lane.lowest_lag_us for lane in self._intake.lanes.values()), default=0)
+        if lowest_us < -_CLOCK_SKEW_US and not self._clock_told:
+            self._clock_told = True
+            LOG.error(
+                "this machine's clock is at least %.1f s behind the exchange's: every latency measured here is wrong by"
+                " that; set it by NTP",
+                -lowest_us / 1e6,
+            )
 
     def _watch_ahead(self) -> None:
         ahead = {lane.product: lane.ahead for lane in self._intake.lanes.values() if lane.ahead}

@@ -8,7 +8,15 @@ import pytest
 
 from fulltape.errors import ConfigurationError
 from fulltape.local.jars import KAFKA_VERSION
-from fulltape.local.kafka import EmbeddedKafka, Security, check_folder, free_port, is_free, server_properties
+from fulltape.local.kafka import (
+    EmbeddedKafka,
+    Security,
+    check_folder,
+    free_port,
+    is_free,
+    no_broker_leads,
+    server_properties,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +91,32 @@ def test_a_broker_that_is_not_started_says_so() -> None:
         broker.restart()
     with pytest.raises(RuntimeError, match="not started"):
         broker.wait()
+
+
+ACTIVE = "WARN QuorumController: [QuorumController id=1] Performing controller activation.\n"
+REGISTERED = "INFO ClusterControlManager: Replayed RegisterBrokerRecord establishing a new incarnation of broker 1: "
+REGISTERED += "RegisterBrokerRecord(brokerId=1, brokerEpoch=12, rack=null, fenced=true, inControlledShutdown=false)\n"
+
+
+def changed(fenced: int) -> str:
+    return (
+        "INFO ClusterControlManager: Replayed BrokerRegistrationChangeRecord modifying the registration for broker 1: "
+        f"BrokerRegistrationChangeRecord(brokerId=1, brokerEpoch=12, fenced={fenced}, inControlledShutdown=0)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("log", "nobody"),
+    [
+        ("", False),
+        (REGISTERED + changed(-1), False),  # still replaying
+        (ACTIVE, True),  # the crash came before the first registration
+        (REGISTERED + ACTIVE, True),
+        (REGISTERED + changed(-1) + changed(0) + ACTIVE, False),
+        (REGISTERED + changed(-1) + ACTIVE + changed(1), True),
+        (REGISTERED + changed(-1) + changed(1) + REGISTERED + changed(-1) + ACTIVE, False),
+        (changed(1) + ACTIVE + changed(0), True),  # 0 is no change
+    ],
+)
+def test_a_dead_broker_leads_until_the_active_controller_has_fenced_it(log: str, *, nobody: bool) -> None:
+    assert no_broker_leads(log) is nobody

@@ -1,0 +1,45 @@
+"""`fulltape bench NAME`: runs a benchmark and prints its report, as JSON or as a table."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from fulltape.bench.tape import FULL, QUICK, TapeBench
+
+
+@click.group("bench")
+def bench_command() -> None:
+    """Measure Fulltape and a peer in the same run."""
+
+
+@bench_command.command("tape")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quick", is_flag=True, help="End within a minute; the same keys, rougher figures.")
+def tape_command(*, as_json: bool, quick: bool) -> None:
+    """Measure the producer: rate, latency, repair, memory; and cryptofeed's rate."""
+    console = Console(stderr=True)
+    with console.status("starting Kafka") as status:
+        report = TapeBench(QUICK if quick else FULL, status.update if console.is_terminal else console.print).run()
+    if as_json:
+        sys.stdout.write(json.dumps(report) + "\n")
+    else:
+        _print(report)
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    table = Table("figure", "value", title=f"{report['benchmark']} on {report['machine']['processor']}")
+    for name, value in _flat(report["results"]):
+        table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _flat(results: Mapping[str, Any], within: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in results.items():
+        rows += _flat(value, f"{within}{name}.") if isinstance(value, Mapping) else [(f"{within}{name}", value)]
+    return rows
