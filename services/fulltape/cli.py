@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from fulltape import __version__
 from fulltape.errors import FulltapeError
@@ -48,7 +49,7 @@ def main() -> None:
     try:
         fulltape(prog_name="fulltape")
     except FulltapeError as problem:
-        Console(stderr=True).print(f"[red]error:[/] {problem}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(Text.assemble(("error: ", "red"), str(problem)), soft_wrap=True)
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -6,6 +6,11 @@ from decimal import Decimal
 _PLAIN = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?").fullmatch
 
 
+def is_decimal(text: str) -> bool:
+    """Tell whether ``text`` is a plain decimal of zero or more."""
+    return _PLAIN(text) is not None
+
+
 def is_positive_decimal(text: str) -> bool:
     """Tell whether ``text`` is a plain positive decimal such as ``0.00001``: no sign, exponent, blank or NaN.
 

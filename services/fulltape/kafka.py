@@ -405,3 +405,22 @@ def _check_client_certificate(certificate_path: Path, key_path: Path) -> None:
         raise ConfigurationError(f"{key_path}: holds no PEM private key; mount the right Secret there") from None
     if key.public_key() != certificate.public_key():
         raise ConfigurationError(f"{key_path}: is not the key of {certificate_path}; take both from the same Secret")
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """Return the partition that Kafka's default partitioner gives ``key``: murmur2 of its bytes, sign dropped.
+
+    Source: A. Appleby, MurmurHash2 (2008), with the seed of org.apache.kafka.common.utils.Utils.murmur2.
+    """
+    data = key.encode()
+    mask, multiplier = 0xFFFFFFFF, 0x5BD1E995
+    value = (0x9747B28C ^ len(data)) & mask
+    whole = len(data) - len(data) % 4
+    for at in range(0, whole, 4):
+        word = int.from_bytes(data[at : at + 4], "little") * multiplier & mask
+        word = (word ^ word >> 24) * multiplier & mask
+        value = value * multiplier & mask ^ word
+    if whole < len(data):
+        value = (value ^ int.from_bytes(data[whole:], "little")) * multiplier & mask
+    value = (value ^ value >> 13) * multiplier & mask
+    return ((value ^ value >> 15) & 0x7FFFFFFF) % partitions

@@ -104,7 +104,7 @@ class Cursor(msgspec.Struct, tag="cursor", tag_field="type", frozen=True, gc=Fal
     """A producer's claim on a product, and a recent point of its tape from which to look for the end.
 
     Lives on a compacted topic, keyed by product and owner. A claim is written before the first trade of whoever makes
-    it; later ones are written in the same transactions as the tape, so none is ahead of it.
+    it; later ones when all that they tell of has been committed, so none is ahead of the tape.
     """
 
     product: str
@@ -123,6 +123,9 @@ class Cursor(msgspec.Struct, tag="cursor", tag_field="type", frozen=True, gc=Fal
     last: Trade | None
     """The last trade of the product before ``offset``."""
 
+
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding bytes that anybody may have written can raise: no JSON, no UTF-8, or nested without end."""
 
 TapeRecord = Trade | Gap
 """What stands on ``<feed>.trades``."""

@@ -73,7 +73,7 @@ def ids(messages: list[Message], product: str) -> list[int]:
 async def until_state(sandbox: Sandbox, name: str, least: int) -> None:
     """Wait until a number of the sandbox's state has grown to the least wanted."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while sandbox.state()[name] < least:  # noqa: ASYNC110  the state has no event to wait for
+        while sandbox.state()[name] < least:
             await asyncio.sleep(0.01)
 
 
@@ -295,7 +295,7 @@ async def test_the_eleventh_subscription_to_a_channel_of_a_product_is_rejected()
         assert (await receive(last))["message"] == "Failed to subscribe"
         await open_connections[0].close()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while sandbox.state()["clients"] > 10:  # noqa: ASYNC110  the state has no event to wait for
+            while sandbox.state()["clients"] > 10:
                 await asyncio.sleep(0.01)
         await subscribe(last, "heartbeat", products=("BTC-USD",))
         assert (await receive(last))["type"] == "subscriptions"

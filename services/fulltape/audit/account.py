@@ -69,8 +69,11 @@ class Account:
             self.out_of_order += 1
 
     def gap(self, first_id: int, last_id: int) -> None:
-        """Book a gap record."""
+        """Book a gap record; one that is turned around is nonsense, and counts as out of order."""
         self.gap_records += 1
+        if first_id > last_id:
+            self.out_of_order += 1
+            return
         self.gap_ids += last_id - first_id + 1
         if first_id == self.next_id:
             self.next_id = last_id + 1

@@ -14,7 +14,9 @@ from rich.table import Table
 from fulltape.audit.tape import TapeAudit, audit_tape
 from fulltape.errors import ConfigurationError
 from fulltape.feed.load import load_feed
-from fulltape.kafka import BOOTSTRAP_VARIABLE, client_configuration, kafka_settings
+from fulltape.kafka import BOOTSTRAP_VARIABLE, ClientConfiguration, client_configuration, kafka_settings, probe_broker
+
+_CONNECT_SECONDS = 15.0
 
 
 @click.command("audit")
@@ -28,6 +30,7 @@ def audit_command(topic: str, bootstrap_servers: str | None, feed: Path | None, 
     Exits with 1 where an id is missing, twice or out of order, or where something is on the topic that is no trade.
     """
     kafka = _kafka(bootstrap_servers, feed)
+    probe_broker(kafka, _CONNECT_SECONDS)
     columns = (TextColumn("reading {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as shown:
         task = shown.add_task(topic)
@@ -39,14 +42,14 @@ def audit_command(topic: str, bootstrap_servers: str | None, feed: Path | None, 
     sys.exit(0 if audit.kept else 1)
 
 
-def _kafka(bootstrap_servers: str | None, feed: Path | None) -> dict[str, str | int]:
+def _kafka(bootstrap_servers: str | None, feed: Path | None) -> ClientConfiguration:
     servers = bootstrap_servers or os.environ.get(BOOTSTRAP_VARIABLE)
     if feed is not None:
         override = {BOOTSTRAP_VARIABLE: servers} if servers else {}
         return client_configuration(kafka_settings(load_feed(feed), {**os.environ, **override}))
     if servers is None:
         raise ConfigurationError(f"which Kafka? Give --bootstrap-servers or --feed, or set {BOOTSTRAP_VARIABLE}")
-    return {"bootstrap.servers": servers}
+    return ClientConfiguration({"bootstrap.servers": servers})
 
 
 def _print(audit: TapeAudit) -> None:

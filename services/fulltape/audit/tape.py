@@ -1,5 +1,6 @@
 """Reads a whole tape, fast, as a consumer sees it: committed records only."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from fulltape.audit.account import Account, ProductAudit, summarize
 from fulltape.errors import ConfigurationError, KafkaUnavailableError
+from fulltape.messages import UNDECODABLE
 
 _CONNECT_SECONDS = 15.0
 _SILENT_SECONDS = 30.0
@@ -38,7 +40,7 @@ class TapeAudit(msgspec.Struct, kw_only=True):
 
     topic: str
     kept: bool
-    """Whether the promise holds for every product, with nothing foreign in between."""
+    """Whether the promise holds for every product, with nothing foreign in between; an empty tape proves nothing."""
     records: int
     foreign: int
     """Messages that are no tape records."""
@@ -81,7 +83,7 @@ def audit_tape(kafka: Mapping[str, Any], topic: str, progress: Callable[[int, in
     products = summarize(accounts)
     return TapeAudit(
         topic=topic,
-        kept=foreign == 0 and all(product.kept for product in products),
+        kept=records > 0 and foreign == 0 and all(product.kept for product in products),
         records=records,
         foreign=foreign,
         seconds=round(seconds, 3),
@@ -117,6 +119,9 @@ def _read(
             if error is None:
                 records += 1
                 foreign += _book(message, accounts)
+                # On a busy partition the client never gets an empty answer, and so never tells of the end.
+                if (message.offset() or 0) + 1 >= waiting.get(message.partition() or 0, sys.maxsize):
+                    del waiting[message.partition() or 0]
             elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client has no public name for it
                 raise KafkaUnavailableError(f"can't read {topic}: {error}")
             elif (message.offset() or 0) >= waiting.get(message.partition() or 0, 0):
@@ -136,7 +141,7 @@ def _book(message: Message, accounts: dict[tuple[int, str], Account]) -> bool:
     """Enter one message into its product's account; return whether it is foreign to a tape."""
     try:
         record = _decode(message.value() or b"")
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return True
     key = (message.partition() or 0, record.product)
     account = accounts.get(key)

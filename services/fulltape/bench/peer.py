@@ -71,9 +71,8 @@ def read_at_rest(bootstrap_servers: str, topic: str) -> list[tuple[bytes, int]]:
         consumer.assign(partitions)
         records: list[tuple[bytes, int]] = []
         while len(records) < seen:
-            for message in consumer.consume(10_000, 0.2):
-                if message.error() is None:
-                    records.append((message.value() or b"", message.timestamp()[1]))
+            messages = [message for message in consumer.consume(10_000, 0.2) if message.error() is None]
+            records += [(message.value() or b"", message.timestamp()[1]) for message in messages]
         return records
     finally:
         consumer.close()

@@ -186,9 +186,8 @@ class TapeBench:
         def drop(sandbox: SandboxProgram) -> None:
             sandbox.order("faults", fault="drop", next=1)
 
-        return self._watched(1000, self._for.repair, FeedOptions(PRODUCTS), disturb=drop, every_seconds=0.5)[
-            "gap_repair"
-        ]
+        results = self._watched(1000, self._for.repair, FeedOptions(PRODUCTS), disturb=drop, every_seconds=0.5)
+        return dict(results["gap_repair"])
 
     def _cut(self) -> dict[str, Any]:
         """Two connections, of which one is cut every five seconds."""

@@ -6,14 +6,15 @@ changes nothing and a field that it breaks is noticed at once.
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from fulltape.decimals import is_positive_decimal
-from fulltape.messages import TakerSide
+from fulltape.decimals import is_decimal, is_positive_decimal
+from fulltape.messages import UNDECODABLE, TakerSide
 
 Side = Literal["buy", "sell"]
+Id = Annotated[int, msgspec.Meta(gt=0, le=2**63 - 1)]
 
 TAKER_OF_MAKER: dict[Side, TakerSide] = {"buy": "sell", "sell": "buy"}
 """A match names the maker's side; the taker's is the other."""
@@ -27,12 +28,12 @@ class Match(msgspec.Struct, tag="match", tag_field="type", gc=False):
     """One trade, live. ``side`` is the maker's."""
 
     product_id: str
-    trade_id: int
+    trade_id: Id
     price: str
     size: str
     side: Side
     time: str
-    sequence: int
+    sequence: Id
 
 
 class LastMatch(Match, tag="last_match"):
@@ -43,8 +44,8 @@ class Ticker(msgspec.Struct, tag="ticker", tag_field="type", gc=False):
     """Best bid and offer after a taker order was matched. ``side`` is the taker's."""
 
     product_id: str
-    trade_id: int
-    sequence: int
+    trade_id: Id
+    sequence: Id
     price: str
     last_size: str
     side: Side
@@ -59,7 +60,7 @@ class Heartbeat(msgspec.Struct, tag="heartbeat", tag_field="type", gc=False):
     """Once a second for each product: how far its trades have come, so that a loss at the tail is seen."""
 
     product_id: str
-    last_trade_id: int
+    last_trade_id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     sequence: int
     time: str
 
@@ -90,7 +91,7 @@ Message = Match | LastMatch | Ticker | Heartbeat | Subscriptions | Error
 class RestTrade(msgspec.Struct, gc=False):
     """One trade as `GET /products/{id}/trades` lists it. ``side`` is the maker's."""
 
-    trade_id: int
+    trade_id: Id
     price: str
     size: str
     side: Side
@@ -123,10 +124,10 @@ def decode(raw: bytes | bytearray) -> Message | None:
     """
     try:
         return _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+    except UNDECODABLE as problem:
         try:
             kind = _decode_envelope(raw).type
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             raise MalformedMessageError(str(problem)) from None
         if kind not in _KNOWN:
             return None
@@ -137,15 +138,28 @@ def check_trade(trade: Match | RestTrade) -> None:
     """Hold a trade to what the field's types can't say.
 
     Raises:
-        MalformedMessageError: the price or the size is not a positive decimal, or the id is not positive.
+        MalformedMessageError: the price or the size is not a positive decimal.
 
     """
     if not is_positive_decimal(trade.price):
         raise MalformedMessageError(f"price {trade.price!r} is not a positive decimal - at `$.price`")
     if not is_positive_decimal(trade.size):
         raise MalformedMessageError(f"size {trade.size!r} is not a positive decimal - at `$.size`")
-    if trade.trade_id <= 0:
-        raise MalformedMessageError(f"trade_id {trade.trade_id} is not positive - at `$.trade_id`")
+
+
+def check_ticker(ticker: Ticker) -> None:
+    """Hold a ticker to what the fields' types can't say; an empty side of the book is quoted as zero.
+
+    Raises:
+        MalformedMessageError: a price or a size is no plain decimal, or the trade's is not positive.
+
+    """
+    for name in ("price", "last_size"):
+        if not is_positive_decimal(getattr(ticker, name)):
+            raise MalformedMessageError(f"{name} {getattr(ticker, name)!r} is not a positive decimal - at `$.{name}`")
+    for name in ("best_bid", "best_bid_size", "best_ask", "best_ask_size"):
+        if not is_decimal(getattr(ticker, name)):
+            raise MalformedMessageError(f"{name} {getattr(ticker, name)!r} is not a decimal - at `$.{name}`")
 
 
 @lru_cache(maxsize=4096)
@@ -163,7 +177,7 @@ def parse_time_us(text: str) -> int:
 
     """
     try:
-        if len(text) == 27 and text[19] == "." and text[26] == "Z":
+        if len(text) == 27 and text[19] == "." and text[26] == "Z" and text.isascii() and text[20:26].isdigit():
             return _second_us(text[:19]) + int(text[20:26])
         moment = datetime.fromisoformat(text)
     except ValueError:

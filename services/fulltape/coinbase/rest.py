@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import msgspec
@@ -11,15 +11,19 @@ import msgspec
 from fulltape.coinbase.messages import MalformedMessageError, Product, RestTrade, check_trade, parse_time_us
 from fulltape.decimals import shortest_decimal
 from fulltape.errors import ExchangeError
+from fulltape.messages import UNDECODABLE
 
 PAGE_LIMIT = 1000
 """Trades in one answer at most."""
 
+Answer = TypeVar("Answer")
+
 _REQUESTS_PER_SECOND = 10.0
 _BURST = 15
+_MESSAGE_CHARACTERS = 200
 _BACKOFF_SECONDS = (0.1, 5.0)
-_decode_products = msgspec.json.Decoder(list[Product]).decode
-_decode_trades = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_products_decoder: msgspec.json.Decoder[list[Product]] = msgspec.json.Decoder(list[Product])
+_trades_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _decode_trade = msgspec.json.Decoder(RestTrade).decode
 
 
@@ -34,21 +38,18 @@ class TokenBucket:
         self._rate = rate_per_second
         self._burst = burst
         self._level = float(burst)
-        self._updated = time.monotonic()
-        self._turn = asyncio.Lock()
+        self._updated: float | None = None
+
+    def reserve(self, now: float) -> float:
+        """Take a place in the queue at ``now`` (monotonic seconds); return how many seconds to wait for it."""
+        passed = now - self._updated if self._updated is not None else 0.0
+        self._level = min(self._burst, self._level + passed * self._rate) - 1
+        self._updated = now
+        return max(0.0, -self._level / self._rate)
 
     async def take(self) -> None:
         """Return once a request may be sent."""
-        async with self._turn:
-            now = time.monotonic()
-            self._level = min(self._burst, self._level + (now - self._updated) * self._rate)
-            self._updated = now
-            if self._level < 1:
-                wait_seconds = (1 - self._level) / self._rate
-                await asyncio.sleep(wait_seconds)
-                self._level += wait_seconds * self._rate
-                self._updated += wait_seconds
-            self._level -= 1
+        await asyncio.sleep(self.reserve(time.monotonic()))
 
 
 def backoff_seconds(attempt: int, *, first: float, most: float) -> float:
@@ -100,10 +101,7 @@ class RestClient:
             RestUnavailableError: no usable answer in time.
 
         """
-        try:
-            return _decode_products((await self._get("/products", {}, within_seconds))[0])
-        except msgspec.DecodeError as problem:
-            raise RestUnavailableError(f"GET /products answered something else than products: {problem}") from None
+        return (await self._get("/products", {}, within_seconds, _products_decoder))[0]
 
     async def trades(
         self, product: str, *, after: int | None = None, limit: int = PAGE_LIMIT, within_seconds: float = 30.0
@@ -116,28 +114,26 @@ class RestClient:
 
         """
         query = {"limit": str(limit)} | ({"after": str(after)} if after is not None else {})
-        body, received_us = await self._get(f"/products/{product}/trades", query, within_seconds)
+        items, received_us = await self._get(f"/products/{product}/trades", query, within_seconds, _trades_decoder)
         page = TradePage([], [], received_us)
-        try:
-            items = _decode_trades(body)
-        except msgspec.DecodeError as problem:
-            raise RestUnavailableError(f"trades of {product}: the answer is no JSON list: {problem}") from None
         for item in reversed(items):  # the exchange lists the newest first
             try:
                 trade = _decode_trade(item)
                 check_trade(trade)
                 parse_time_us(trade.time)
-            except (msgspec.DecodeError, MalformedMessageError) as problem:
+            except (*UNDECODABLE, MalformedMessageError) as problem:
                 page.rejected.append((bytes(item), str(problem)))
             else:
                 trade.price, trade.size = shortest_decimal(trade.price), shortest_decimal(trade.size)
                 page.trades.append(trade)
         return page
 
-    async def _get(self, path: str, query: dict[str, str], within_seconds: float) -> tuple[bytes, int]:
-        """Get a body and the time it was read; 429, 5xx and lost connections are tried again until the time is up.
+    async def _get(
+        self, path: str, query: dict[str, str], within_seconds: float, decoder: msgspec.json.Decoder[Answer]
+    ) -> tuple[Answer, int]:
+        """Get an answer and the time it was read. Only 400 and 404 are final; all else is tried again in time.
 
-        So is 403, which the exchange's shield against floods gives for a while; only 400 and 404 are final.
+        That is 429, 5xx, lost connections, a 403 of the exchange's shield against floods, and a body that is no answer.
         """
         assert self._session is not None, "use RestClient as an async context manager"
         deadline = time.monotonic() + within_seconds
@@ -148,12 +144,14 @@ class RestClient:
                 async with self._session.get(self._base_url + path, params=query) as answer:
                     body = await answer.read()
                     if answer.status == 200:
-                        return body, time.time_ns() // 1000
+                        return decoder.decode(body), time.time_ns() // 1000
                     problem = f"{answer.status} {_message(body)}"
                     if answer.status in (400, 404):
                         raise ExchangeError(f"the exchange refuses GET {path}: {problem}")
             except (aiohttp.ClientError, TimeoutError, OSError) as lost:
                 problem = str(lost) or type(lost).__name__
+            except UNDECODABLE as unusable:
+                problem = f"the answer can't be read: {unusable}"
             pause = backoff_seconds(attempt, first=_BACKOFF_SECONDS[0], most=_BACKOFF_SECONDS[1])
             if time.monotonic() + pause > deadline:
                 raise RestUnavailableError(f"GET {path}: {problem} (after {attempt + 1} tries)")
@@ -165,6 +163,6 @@ def _message(body: bytes) -> str:
     """Return the ``message`` of an error body, or the start of whatever it is."""
     try:
         answer: Any = msgspec.json.decode(body)
-        return str(answer["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return body[:100].decode(errors="replace")
+        return str(answer["message"])[:_MESSAGE_CHARACTERS]
+    except (*UNDECODABLE, KeyError, TypeError):
+        return body[:_MESSAGE_CHARACTERS].decode(errors="replace")

@@ -35,7 +35,8 @@ class Closed(NamedTuple):
 Receiver = Callable[[Sequence[bytes | bytearray], int], None]
 """Gets the messages of one read, in order, and the time of that read in microseconds since the epoch."""
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""Far above any message of the channels that are subscribed to; what is longer is no message of theirs."""
 
 
 class Connection(asyncio.Protocol):

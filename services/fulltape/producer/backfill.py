@@ -3,11 +3,17 @@
 One `Backfill` serves one product: it sleeps until a hole shows, closes it page by page in ascending order, and sleeps
 again. The exchange's REST lists the newest trades below a given id, so the page that begins at the hole is the one
 asked for with ``after`` = first + page size.
+
+REST may lag behind the feed, so that an answer lacks an id proves nothing by itself. Ids are written off when several
+answers over some time lacked them while REST listed a higher one; or when it gave no usable answer for long, and then
+only up to a trade that was seen. If REST lists nothing above the hole for long, then nothing is there: whatever told of
+it was wrong, and is taken back.
 """
 
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 
 from fulltape.coinbase.rest import PAGE_LIMIT, RestClient, RestUnavailableError, TradePage, backoff_seconds
 from fulltape.errors import ExchangeError
@@ -17,25 +23,38 @@ from fulltape.producer.intake import Intake, Lane
 LOG = logging.getLogger(__name__)
 
 ABSENT_SECONDS = 2.0
-"""How long the exchange's REST may answer without an id before the id is written off: it is seconds behind at worst."""
 ABSENT_ANSWERS = 3
-UNREACHABLE_SECONDS = 120.0
-"""How long REST may give no usable answer before what is missing is written off, so that live trades can go on."""
+"""For how long, and how often, REST must lack an id of which it lists a successor, before the id is written off."""
+PATIENCE_SECONDS = 120.0
+"""How long REST may be away, or list nothing above a hole, before what is held goes on without it."""
+_REQUEST_SECONDS = 10.0
 _PROGRESS_SECONDS = 5.0
 
 
-def written_off(hole: Hole, page: TradePage) -> int | None:
-    """Return the last of the hole's leading ids that ``page`` proves absent, or None where it has the first.
+@dataclass(slots=True)
+class Evidence:
+    """What REST has said, so far, of the hole that begins at ``first``."""
 
-    ``page`` was asked for with ``after`` = min(first + page size, last + 1), so it holds the newest ids below that.
-    A page that holds nothing at or above the hole's first id proves all that was asked for absent.
+    first: int
+    since: float
+    """Monotonic seconds of the first answer, or failure, about it."""
+    answers: int = 0
+    """Answers that proved ids absent."""
+    absent_to: int = 0
+    """The last id that each of those answers proved absent."""
+
+
+def absent_to(hole: Hole, page: TradePage, newest_id: int | None) -> int | None:
+    """Return the last of the hole's leading ids that an answer proves absent, or None where it proves nothing.
+
+    ``page`` was asked for with ``after`` = min(first + page size, last + 1), so it holds the newest ids below that;
+    ``newest_id`` is the newest trade that REST lists, None where it was not asked.
     """
     asked_last = min(hole.first + PAGE_LIMIT - 1, hole.last)
     present = [trade.trade_id for trade in page.trades if hole.first <= trade.trade_id <= asked_last]
-    if not present:
-        return asked_last
-    first_present = min(present)
-    return first_present - 1 if first_present > hole.first else None
+    if present:
+        return min(present) - 1 if min(present) > hole.first else None
+    return asked_last if newest_id is not None and newest_id > asked_last else None
 
 
 class Backfill:
@@ -53,6 +72,7 @@ class Backfill:
         self._room = room
         self._grace_seconds = grace_seconds
         self._hole_shown = asyncio.Event()
+        self._nothing_above_since: float | None = None
         self.open_since: float | None = None
         """Monotonic seconds since when a hole has been open."""
         self.durations_seconds: list[float] = []
@@ -78,41 +98,82 @@ class Backfill:
 
     async def _close_all(self) -> None:
         gate, product = self._lane.gate, self._lane.product
-        absent_since: float | None = None
-        absent_answers = 0
+        evidence: Evidence | None = None
+        tries = 0
         shown = time.monotonic()
         while (hole := gate.hole()) is not None:
             if time.monotonic() - shown > _PROGRESS_SECONDS:
                 shown = time.monotonic()
                 LOG.info("backfilling %s: at %d of %d, %d held", product, hole.first, gate.highest_id, gate.held)
             await self._room.wait()
+            if evidence is None or evidence.first != hole.first:
+                evidence, tries = Evidence(hole.first, time.monotonic()), 0
             try:
-                page = await self._rest.trades(
-                    product,
-                    after=min(hole.first + PAGE_LIMIT, hole.last + 1),
-                    limit=min(PAGE_LIMIT, hole.last - hole.first + 1),
-                    within_seconds=UNREACHABLE_SECONDS,
-                )
+                if await self._fetch(hole, evidence):
+                    continue
             except (RestUnavailableError, ExchangeError) as problem:
-                self._write_off(hole.last, str(problem))
-                continue
-            for raw, reason in page.rejected:
-                self._intake.reject(raw, reason, page.received_us, "backfill")
-            self._intake.backfill(self._lane, page.trades, page.received_us)
-            if gate.next_id != hole.first:
-                absent_since, absent_answers = None, 0
-                continue
-            absent_since = absent_since or time.monotonic()
-            absent_answers += 1
-            last_absent = written_off(hole, page)
-            waited = time.monotonic() - absent_since
-            if last_absent is not None and waited >= ABSENT_SECONDS and absent_answers >= ABSENT_ANSWERS:
-                self._write_off(last_absent, f"absent from {absent_answers} REST answers over {waited:.1f} s")
-                absent_since, absent_answers = None, 0
-            else:
-                await asyncio.sleep(backoff_seconds(absent_answers, first=0.1, most=1.0))
+                LOG.warning("%s: can't fetch trades from %d on: %s", product, hole.first, problem)
+                if time.monotonic() - evidence.since > PATIENCE_SECONDS and gate.first_held is not None:
+                    self._write_off(hole.first, gate.first_held - 1, f"REST was of no use: {problem}")
+                    continue
+            tries += 1
+            await asyncio.sleep(backoff_seconds(tries, first=0.1, most=1.0))
 
-    def _write_off(self, last_id: int, reason: str) -> None:
-        first_id = self._lane.gate.next_id
-        LOG.error("%s: trades %s to %s are lost: %s", self._lane.product, first_id, last_id, reason)
+    async def _fetch(self, hole: Hole, evidence: Evidence) -> bool:
+        """Ask for the beginning of a hole, and weigh the answer; return whether that moved the gate."""
+        gate = self._lane.gate
+        page = await self._rest.trades(
+            self._lane.product,
+            after=min(hole.first + PAGE_LIMIT, hole.last + 1),
+            limit=min(PAGE_LIMIT, hole.last - hole.first + 1),
+            within_seconds=_REQUEST_SECONDS,
+        )
+        for raw, reason in page.rejected:
+            self._intake.reject(raw, reason, page.received_us, "backfill")
+        self._intake.backfill(self._lane, page.trades, page.received_us)
+        if gate.next_id != hole.first:
+            self._nothing_above_since = None
+            return True
+        newest_id: int | None = None
+        if all(trade.trade_id < hole.first for trade in page.trades):
+            newest = await self._rest.trades(self._lane.product, limit=1, within_seconds=_REQUEST_SECONDS)
+            newest_id = newest.trades[-1].trade_id if newest.trades else None
+        return self._weigh(hole, evidence, absent_to(hole, page, newest_id), newest_id)
+
+    def _weigh(self, hole: Hole, evidence: Evidence, absent: int | None, newest_id: int | None) -> bool:
+        """Add an answer to the evidence, and act where it suffices; return whether it did."""
+        waited_seconds = time.monotonic() - evidence.since
+        if absent is not None:
+            evidence.absent_to = min(absent, evidence.absent_to) if evidence.answers else absent
+            evidence.answers += 1
+            if evidence.answers >= ABSENT_ANSWERS and waited_seconds >= ABSENT_SECONDS:
+                said = f"absent from {evidence.answers} REST answers over {waited_seconds:.1f} s that list later trades"
+                self._write_off(hole.first, evidence.absent_to, said)
+                return True
+            return False
+        if newest_id is None or newest_id >= hole.first:
+            self._nothing_above_since = None
+            return False
+        if self._nothing_above_since is None:
+            self._nothing_above_since = time.monotonic()
+        silent_seconds = time.monotonic() - self._nothing_above_since
+        if silent_seconds > PATIENCE_SECONDS:
+            self._nothing_above_since = None
+            forgotten = self._lane.gate.disbelieve(newest_id)
+            LOG.error(
+                "%s: trades from %d on were told of, but for %.0f s REST has listed none after %d: the feed was wrong,"
+                " or REST is far behind. %d held trades are dropped; should they exist, they will be told of again",
+                self._lane.product,
+                hole.first,
+                silent_seconds,
+                newest_id,
+                forgotten,
+            )
+            return True
+        return False
+
+    def _write_off(self, first_id: int, last_id: int, reason: str) -> None:
+        if self._lane.gate.next_id != first_id:  # another connection brought it meanwhile
+            return
+        LOG.error("%s: trades %d to %d are lost: %s", self._lane.product, first_id, last_id, reason)
         self._intake.give_up(self._lane, last_id, reason, time.time_ns() // 1000)

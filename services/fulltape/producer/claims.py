@@ -10,7 +10,7 @@ raise your own before you look for others'.
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +27,19 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported all the same
 
 from fulltape.errors import KafkaUnavailableError
-from fulltape.messages import Cursor, Gap, TapeRecord, Trade
+from fulltape.messages import UNDECODABLE, Cursor, Gap, TapeRecord, Trade
 
 LOG = logging.getLogger(__name__)
 
 Claims = dict[tuple[str, str], Cursor]
 """The newest cursor of each (product, owner)."""
+
+SEARCHED = ("*", "searched")
+"""Stands among the claims once the whole tape was searched, and every product found there was given a claim: from then
+on a product without a claim was never written."""
+
+FOUND = "found"
+"""The owner of claims made for products that were found on a tape and belong to another shard."""
 
 _READ_SECONDS = 30.0
 _NO_LEADER_YET = {
@@ -43,6 +50,7 @@ _NO_LEADER_YET = {
 }
 _NO_LEADER_PAUSE_SECONDS = 0.1
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _PROGRESS_SECONDS = 5.0
 _READ_MESSAGES = 1000
 _READ_WAIT_SECONDS = 0.02
@@ -86,15 +94,13 @@ def cursor_key(product: str, owner: str) -> str:
     return f"{product} {owner}"
 
 
-def best_end(product: str, claims: Claims, partitions: int) -> TapeEnd | None:
+def best_end(product: str, claims: Claims) -> TapeEnd | None:
     """Return the furthest end that any claim knows for ``product``; None where nobody ever claimed it."""
     known = [cursor for (claimed, _), cursor in claims.items() if claimed == product]
     if not known:
         return None
     furthest = max(known, key=lambda cursor: (cursor.next_id or 0, cursor.offset))
-    return TapeEnd(
-        min(partitions, furthest.partitions), furthest.partition, furthest.offset, furthest.next_id, furthest.last
-    )
+    return TapeEnd(furthest.partitions, furthest.partition, furthest.offset, furthest.next_id, furthest.last)
 
 
 def rivals(products: Iterable[str], owner: str, claims: Claims) -> set[str]:
@@ -104,10 +110,13 @@ def rivals(products: Iterable[str], owner: str, claims: Claims) -> set[str]:
 
 
 class TapeReader:
-    """Reads claims and the tape's end with a client configuration; every call stands for itself."""
+    """Reads claims and the tape's end. A call that finds itself ``stopped`` ends early, as if Kafka were away."""
 
-    def __init__(self, kafka: Mapping[str, Any], trades_topic: str, cursors_topic: str) -> None:
+    def __init__(
+        self, kafka: Mapping[str, Any], trades_topic: str, cursors_topic: str, *, stopped: Callable[[], bool]
+    ) -> None:
         self._admin = AdminClient(dict(kafka))
+        self._stopped = stopped
         self._kafka = kafka
         self._trades_topic = trades_topic
         self._cursors_topic = cursors_topic
@@ -127,63 +136,93 @@ class TapeReader:
                 continue
             try:
                 cursor = _decode_cursor(value)
-            except msgspec.DecodeError as problem:
+            except UNDECODABLE as problem:
                 LOG.warning("%s offset %s is no cursor: %s", self._cursors_topic, message.offset(), problem)
                 continue
             claims[cursor.product, cursor.owner] = cursor
         return claims
 
-    def ends(self, products: Iterable[str], claims: Claims, *, search_all: bool) -> dict[str, TapeEnd]:
+    def ends(self, products: Iterable[str], claims: Claims, partitions: int) -> dict[str, TapeEnd]:
         """Read where the tape of each product ends, starting from what the claims know.
 
-        A product that nobody ever claimed was never written, so nothing is searched for it; unless ``search_all``,
-        where claims prove nothing because there were none at all (a first start, or the cursors topic was lost).
+        A product that nobody ever claimed was never written, so nothing is searched for it; unless nobody has yet
+        searched the whole tape (see `SEARCHED`): then all of it is, and the answer has every product that is on it. A
+        product whose cursor and tape contradict each other, because the broker lost what it had acknowledged, is
+        searched for everywhere too.
 
         Raises:
             KafkaUnavailableError: no answer in time.
 
         """
-        partitions = self.partitions()
+        every = dict.fromkeys(range(partitions), 0)
+        starts = {} if SEARCHED in claims else dict(every)
         ends: dict[str, TapeEnd] = {}
-        starts: dict[int, int] = {}
         for product in products:
-            end = best_end(product, claims, partitions)
-            if end is None and not search_all:
+            end = best_end(product, claims)
+            if end is None:
                 ends[product] = TapeEnd(partitions)
-                continue
-            end = end or TapeEnd(0)
-            if end.partition is not None:
-                starts[end.partition] = min(end.offset, starts.get(end.partition, end.offset))
-            elif end.partitions:  # claimed, then nothing was written before the claimant ended: look everywhere behind
-                starts |= {number: 0 for number in range(partitions) if number not in starts}
-            for new in range(end.partitions, partitions):  # partitions added since
-                starts[new] = 0
-            end.partitions = partitions
-            ends[product] = end
-        if starts:
-            self._read_on(ends, starts)
+            elif end.partition is None or end.partition >= partitions:  # it may have been written to; who knows where
+                ends[product] = TapeEnd(partitions)
+                starts |= every
+            else:
+                ends[product] = end
+                at = max(0, end.offset - 1)  # the record before is to show that this is the same tape
+                starts[end.partition] = min(at, starts.get(end.partition, at))
+                starts |= dict.fromkeys(range(end.partitions, partitions), 0)
+                end.partitions = partitions
+        places = {
+            product: (end.partition, end.offset - 1) for product, end in ends.items() if end.partition is not None
+        }
+        seen = self._read_on(ends, starts, others=SEARCHED not in claims, partitions=partitions)
+        lost = [product for product, place in places.items() if place not in seen and self._should_hold(*place)]
+        if lost:
+            LOG.error(
+                "%s does not hold what had been written of %s: the broker lost it, or the topic was made anew. The tape"
+                " is continued from where it now ends",
+                self._trades_topic,
+                ", ".join(lost),
+            )
+            ends |= {product: TapeEnd(partitions) for product in lost}
+            self._read_on({product: ends[product] for product in lost}, every, others=False, partitions=partitions)
         return ends
 
-    def _read_on(self, ends: dict[str, TapeEnd], starts: dict[int, int]) -> None:
+    def _should_hold(self, partition: int | None, offset: int) -> bool:
+        """Tell whether retention has not yet passed an offset."""
+        assert partition is not None
+        at = TopicPartition(self._trades_topic, partition)
+        return self._offsets([at], _EARLIEST)[partition] <= offset
+
+    def _read_on(
+        self, ends: dict[str, TapeEnd], starts: Mapping[int, int], *, others: bool, partitions: int
+    ) -> set[tuple[int | None, int]]:
+        """Move each end behind the last record of its product; with ``others``, add ends of the other products.
+
+        Return the places of those records behind which an end already stood.
+        """
         foreign = 0
+        seen: set[tuple[int | None, int]] = set()
         for message in self._read({TopicPartition(self._trades_topic, number, at) for number, at in starts.items()}):
             try:
                 record = _record_decoder.decode(message.value() or b"")
-            except msgspec.DecodeError:
+            except UNDECODABLE:
                 foreign += 1
                 continue
-            end = ends.get(record.product)
+            end = ends.setdefault(record.product, TapeEnd(partitions)) if others else ends.get(record.product)
             if end is None:
                 continue
-            if end.next_id is None or id_range(record)[0] >= end.next_id:
+            first_id, last_id = id_range(record)
+            if end.next_id is None or first_id >= end.next_id:
                 end.advance(record)
                 end.partition, end.offset = message.partition(), (message.offset() or 0) + 1
+            elif last_id + 1 == end.next_id:
+                seen.add((message.partition(), message.offset() or 0))
         if foreign:
             LOG.warning(
                 "%s holds %d messages that are no tape records, passed over here. Give the feed a topic of its own.",
                 self._trades_topic,
                 foreign,
             )
+        return seen
 
     def partitions(self) -> int:
         """Return how many partitions the tape has.
@@ -202,7 +241,7 @@ class TapeReader:
 
     def _read(self, starts: set[TopicPartition]) -> Iterator[Message]:
         """Yield the committed messages from ``starts`` to what is now the end of each partition."""
-        ends = self._high_watermarks(starts)
+        ends = self._offsets(starts, _LATEST)
         consumer = Consumer(
             dict(self._kafka)
             | {
@@ -226,11 +265,16 @@ class TapeReader:
                         quiet_since = time.monotonic()
                         count += 1
                         yield message
+                        # On a busy partition the client never gets an empty answer, and so never tells of the end.
+                        if partition in waiting and (message.offset() or 0) + 1 >= waiting[partition]:
+                            del waiting[partition]
                     elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client has no public name for it
                         raise KafkaUnavailableError(f"can't read {message.topic()}: {error}")
                     elif partition in waiting and (message.offset() or 0) >= waiting[partition]:
                         del waiting[partition]
                 now = time.monotonic()
+                if self._stopped():
+                    raise KafkaUnavailableError("told to stop while looking for the end of the tape")
                 if now - quiet_since > _READ_SECONDS:
                     raise KafkaUnavailableError(
                         f"the end of {min(starts).topic} was not readable within {_READ_SECONDS:g} s"
@@ -241,9 +285,9 @@ class TapeReader:
         finally:
             consumer.close()
 
-    def _high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[int, int]:
-        """Ask for the ends behind which nothing had been appended, committed or not, at the time of asking."""
-        wanted = dict.fromkeys((TopicPartition(at.topic, at.partition) for at in partitions), _LATEST)
+    def _offsets(self, partitions: Iterable[TopicPartition], which: OffsetSpec) -> dict[int, int]:
+        """Ask for an offset of each partition; the latest is the one before which all is, committed or not."""
+        wanted = dict.fromkeys((TopicPartition(at.topic, at.partition) for at in partitions), which)
         deadline = time.monotonic() + _READ_SECONDS
         while True:
             futures = self._admin.list_offsets(
@@ -253,7 +297,7 @@ class TapeReader:
                 return {at.partition: future.result().offset for at, future in futures.items()}
             except KafkaException as problem:
                 # A topic just created, or a broker just restarted, has no leader for a moment.
-                if problem.args[0].code() not in _NO_LEADER_YET or time.monotonic() > deadline:
+                if problem.args[0].code() not in _NO_LEADER_YET or time.monotonic() > deadline or self._stopped():
                     topic = next(iter(wanted)).topic
                     raise KafkaUnavailableError(
                         f"can't read {topic}: {problem}. Has the topic been made, and may this client read it?"

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -64,11 +64,9 @@ class ConnectionKeeper:
         if self._connection is not None:
             self._connection.resume()
 
-    def leave_out_named_in(self, reason: str) -> list[str]:
-        """Subscribe no more to the products that ``reason`` names; return them."""
-        named = [product for product in self._products if product in reason]
-        self._products = [product for product in self._products if product not in named]
-        return named
+    def leave_out(self, products: Collection[str]) -> None:
+        """Subscribe no more to these."""
+        self._products = [product for product in self._products if product not in products]
 
     async def run(self) -> None:
         """Connect, subscribe, watch, and begin again, until cancelled."""

@@ -80,6 +80,16 @@ class Gate(Generic[Item]):
             return Hole(self.next_id, self.highest_id)
         return None
 
+    def disbelieve(self, above: int) -> int:
+        """Take back that ids above ``above`` exist; forget what is held of them, and return how many those were."""
+        assert self.next_id is not None, "nothing is believed before the start"
+        self.highest_id = min(self.highest_id, max(above, self.next_id - 1))
+        false = [item_id for item_id in self._held_ids if item_id > self.highest_id]
+        for item_id in false:
+            del self._held[item_id]
+        self._held_ids = sorted(self._held)  # a sorted list is a heap
+        return len(false)
+
     @property
     def first_held(self) -> int | None:
         """The lowest id that waits, or None."""

@@ -15,6 +15,7 @@ from fulltape.coinbase.messages import (
     Match,
     RestTrade,
     Subscriptions,
+    check_ticker,
     check_trade,
     decode,
     parse_time_us,
@@ -29,6 +30,9 @@ LAG_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 _LAG_BUCKETS_US = [int(seconds * 1_000_000) for seconds in LAG_BUCKETS_SECONDS]
 _encode = msgspec.json.Encoder().encode
 
+MOST_NEW_IDS = 100_000_000
+"""An id that is further than this ahead of all that is known is a corrupt one: no product trades so much in a year."""
+
 _Arrival = tuple[Match | RestTrade, int, int, Source]  # trade, its time, when it was received, how
 
 
@@ -36,15 +40,15 @@ class Lane:
     """All that the producer knows of one product."""
 
     __slots__ = (
-        "ahead",
         "backfilled",
         "emitted",
         "gaps",
         "gate",
+        "heard_id",
         "lag_buckets",
         "lag_sum_us",
+        "last_ticker_sequence",
         "last_time_us",
-        "lowest_lag_us",
         "missing",
         "product",
         "tail",
@@ -55,16 +59,15 @@ class Lane:
         self.gate: Gate[_Arrival] = Gate(next_id, held_capacity)
         self.tail = Tail(product, last)
         self.last_time_us = last.time_us if last else 0
-        self.ahead = 0
-        """By how many ids the tape is ahead of what the exchange last said it has: never above 0 for long."""
+        self.heard_id: int | None = None
+        """The highest id that a heartbeat told of."""
+        self.last_ticker_sequence = 0
         self.emitted = 0
         self.backfilled = 0
         self.missing = 0
         self.gaps = 0
         self.lag_buckets = [0] * (len(_LAG_BUCKETS_US) + 1)
         self.lag_sum_us = 0
-        self.lowest_lag_us = 0
-        """Below 0 by how far this machine's clock is behind the exchange's, at least."""
 
     def offer(self, trade: Match | RestTrade, received_us: int, source: Source) -> list[Entry]:
         """Take a trade; return the records that can now go to the tape.
@@ -74,25 +77,39 @@ class Lane:
 
         """
         check_trade(trade)
+        self._check_plausible(trade.trade_id)
         time_us = parse_time_us(trade.time)
         return self._records(self.gate.offer(trade.trade_id, (trade, time_us, received_us, source)))
 
     def hear(self, last_trade_id: int) -> None:
-        """Learn from a heartbeat how far the exchange is."""
+        """Learn from a heartbeat how far the exchange is.
+
+        Raises:
+            MalformedMessageError: further than can be.
+
+        """
+        self._check_plausible(last_trade_id)
         self.gate.knows_of(last_trade_id)
-        self.ahead = 0 if self.gate.next_id is None else max(0, self.gate.next_id - 1 - last_trade_id)
+        self.heard_id = max(self.heard_id or 0, last_trade_id)
 
     def start_at(self, trade_id: int) -> list[Entry]:
         """Begin the tape at ``trade_id``; return the records that can now go to it."""
         return self._records(self.gate.start_at(trade_id))
 
     def give_up(self, last_id: int, reason: str, now_us: int) -> list[Entry]:
-        """Write the ids up to ``last_id`` off; return the gap record and what can follow it."""
+        """Write the ids from the next one to ``last_id`` off; return the gap record and what can follow it."""
         assert self.gate.next_id is not None
+        assert self.gate.next_id <= last_id, "only ids that the tape still lacks can be written off"
         gap = Gap(self.product, self.gate.next_id, last_id, reason, now_us)
         self.gaps += 1
         self.missing += last_id - gap.first_id + 1
         return [(gap, _encode(gap)), *self._records(self.gate.give_up(last_id))]
+
+    def _check_plausible(self, trade_id: int) -> None:
+        if trade_id > self.gate.highest_id + MOST_NEW_IDS and self.gate.highest_id:
+            raise MalformedMessageError(
+                f"trade id {trade_id} is more than {MOST_NEW_IDS} ahead of {self.gate.highest_id} - at `$.trade_id`"
+            )
 
     def _records(self, arrivals: Iterable[_Arrival]) -> list[Entry]:
         records: list[Entry] = []
@@ -106,8 +123,6 @@ class Lane:
             else:
                 lag_us = received_us - time_us
                 self.lag_sum_us += lag_us
-                if lag_us < self.lowest_lag_us:  # noqa: PLR1730 - as in the gate, min() is dear here
-                    self.lowest_lag_us = lag_us
                 self.lag_buckets[bisect_left(_LAG_BUCKETS_US, lag_us)] += 1
         return records
 
@@ -139,31 +154,41 @@ class Intake:
         """Take the messages of one read from a socket; return those that concern the connection itself."""
         records: list[Entry] = []
         control: list[Subscriptions | Error] = []
-        for raw in messages:
-            try:
-                message = decode(raw)
-                if isinstance(message, Match):
-                    lane = self.lanes[message.product_id]
-                    records += lane.offer(message, received_us, "stream")
-                    if lane.gate.held:
-                        self._opened(lane)
-                elif isinstance(message, Subscriptions | Error):
-                    control.append(message)
-                else:
-                    self._receive_other(message, received_us)
-            except MalformedMessageError as problem:
-                self.reject(bytes(raw), str(problem), received_us, "stream")
-            except KeyError as unknown:
-                self.reject(bytes(raw), f"product {unknown} was not subscribed to", received_us, "stream")
-        if records:
-            self._to_tape(records)
+        try:
+            for raw in messages:
+                try:
+                    message = decode(raw)
+                    if isinstance(message, Match):
+                        lane = self._lane(message.product_id)
+                        records += lane.offer(message, received_us, "stream")
+                        if lane.gate.held:
+                            self._opened(lane)
+                    elif isinstance(message, Subscriptions | Error):
+                        control.append(message)
+                    else:
+                        self._receive_other(message, received_us)
+                except MalformedMessageError as problem:
+                    self.reject(bytes(raw), str(problem), received_us, "stream")
+        finally:  # a gate that has let a trade pass will not do so again, so what passed goes on whatever comes
+            if records:
+                self._to_tape(records)
         return control
+
+    def _lane(self, product: str) -> Lane:
+        lane = self.lanes.get(product)
+        if lane is None:
+            raise MalformedMessageError(f"product {product!r} was not subscribed to - at `$.product_id`")
+        return lane
 
     def _receive_other(self, message: ExchangeTicker | Heartbeat | None, received_us: int) -> None:
         if isinstance(message, ExchangeTicker):
-            self._aside(_ticker(message, self.lanes[message.product_id].product, received_us))
+            check_ticker(message)
+            lane = self._lane(message.product_id)
+            if message.sequence > lane.last_ticker_sequence:  # another connection may have brought it, or a later one
+                lane.last_ticker_sequence = message.sequence
+                self._aside(_ticker(message, received_us))
         elif isinstance(message, Heartbeat):
-            lane = self.lanes[message.product_id]
+            lane = self._lane(message.product_id)
             lane.hear(message.last_trade_id)
             if lane.gate.hole() is not None:
                 self._opened(lane)
@@ -192,9 +217,9 @@ class Intake:
         self._aside(Rejected(reason, raw, received_us, source))
 
 
-def _ticker(message: ExchangeTicker, product: str, received_us: int) -> Ticker:
+def _ticker(message: ExchangeTicker, received_us: int) -> Ticker:
     return Ticker(
-        product,
+        message.product_id,
         message.trade_id,
         message.price,
         message.last_size,

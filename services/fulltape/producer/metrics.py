@@ -71,6 +71,9 @@ def _of_lanes(lanes: Sequence[Lane]) -> Iterator[Metric]:
     gaps = CounterMetricFamily("fulltape_gaps", "Gap records written", labels=["product"])
     duplicates = CounterMetricFamily("fulltape_duplicates_dropped", "Copies of trades dropped", labels=["product"])
     held = GaugeMetricFamily("fulltape_held", "Trades that wait behind a hole", labels=["product"])
+    overflowed = CounterMetricFamily(
+        "fulltape_overflowed", "Trades not held behind a hole for want of room, to be fetched again", labels=["product"]
+    )
     last = GaugeMetricFamily("fulltape_last_trade_timestamp_seconds", "Time of the last trade", labels=["product"])
     lag = HistogramMetricFamily(
         "fulltape_exchange_lag_seconds",
@@ -85,6 +88,7 @@ def _of_lanes(lanes: Sequence[Lane]) -> Iterator[Metric]:
         gaps.add_metric(name, lane.gaps)
         duplicates.add_metric(name, lane.gate.duplicates)
         held.add_metric(name, lane.gate.held)
+        overflowed.add_metric(name, lane.gate.overflowed)
         if lane.last_time_us:
             last.add_metric(name, lane.last_time_us / 1e6)
         total, buckets = 0, []
@@ -92,7 +96,7 @@ def _of_lanes(lanes: Sequence[Lane]) -> Iterator[Metric]:
             total += count
             buckets.append((bound, float(total)))
         lag.add_metric(name, buckets, lane.lag_sum_us / 1e6)
-    return iter([trades, missing, gaps, duplicates, held, last, lag])
+    return iter([trades, missing, gaps, duplicates, held, overflowed, last, lag])
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

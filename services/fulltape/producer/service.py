@@ -3,19 +3,20 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry
 
 from fulltape.coinbase.messages import Error
 from fulltape.coinbase.rest import PAGE_LIMIT, RestClient, RestUnavailableError, TokenBucket, backoff_seconds
-from fulltape.errors import ExchangeError
+from fulltape.errors import ExchangeError, KafkaUnavailableError
 from fulltape.producer.aside import AsideProducer
 from fulltape.producer.backfill import Backfill
+from fulltape.producer.claims import TapeEnd
 from fulltape.producer.connections import ConnectionKeeper
 from fulltape.producer.intake import Intake, Lane
 from fulltape.producer.metrics import ProducerMetrics
@@ -25,6 +26,8 @@ from fulltape.telemetry import probes
 from fulltape.topics import Topics
 
 LOG = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _BACKLOG_HIGH = 20_000
 _BACKLOG_LOW = 5_000
@@ -37,8 +40,8 @@ _DRAIN_SECONDS = 8.0
 _WATCH_SECONDS = 0.05
 _UNREADY_SECONDS = 10.0
 _HOLE_UNREADY_SECONDS = 30.0
-_STUCK_SECONDS = 60.0
-_AHEAD_SECONDS = 10.0
+_STUCK_SECONDS = 120.0
+_CHECK_SECONDS = 10.0
 _CLOCK_SKEW_US = 1_000_000
 
 
@@ -66,6 +69,14 @@ class ProducerSettings:
     """Where probes and metrics are served."""
 
 
+class _Seen(NamedTuple):
+    """What was known of a lane a while ago."""
+
+    next_id: int
+    streamed: int
+    lag_sum_us: int
+
+
 class ProducerService:
     """Runs one shard. `run` returns after `stop`, or raises what ended it."""
 
@@ -74,13 +85,14 @@ class ProducerService:
         self._registry = CollectorRegistry()
         self._metrics = ProducerMetrics(self._registry)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._failure: BaseException | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._unknown: set[str] = set()
-        self._beat = time.monotonic()
-        self._ahead_since: float | None = None
+        self._ahead: list[str] = []
         self._clock_told = False
         self._started = False
+        self._checking: asyncio.Task[None] | None = None
         self.port = 0
         """Where probes and metrics are served, once `run` has begun."""
 
@@ -120,18 +132,37 @@ class ProducerService:
                 )
             )
             self._rest = await stack.enter_async_context(RestClient(settings.rest_url))
-            ends = await asyncio.to_thread(writer.start)
             try:
-                capacity = max(PAGE_LIMIT, _HELD_CAPACITY // max(1, len(settings.products)))
-                lanes = {
-                    product: Lane(product, end.next_id or settings.first_ids.get(product), end.last, capacity)
-                    for product, end in ends.items()
-                }
-                await self._refuse_unknown(lanes)
-                await self._produce(lanes)
+                ends = await self._unless_stopped(asyncio.to_thread(writer.start))
+                if ends is not None:
+                    await self._refuse_unknown(ends)
+                    capacity = max(PAGE_LIMIT, _HELD_CAPACITY // max(1, len(settings.products)))
+                    await self._produce(
+                        {
+                            product: Lane(product, end.next_id or settings.first_ids.get(product), end.last, capacity)
+                            for product, end in ends.items()
+                        }
+                    )
             finally:
-                if not await asyncio.to_thread(writer.stop, _DRAIN_SECONDS):
-                    LOG.error("%d records were not written; the next start fetches them again", writer.backlog)
+                drained = await asyncio.to_thread(writer.stop, _DRAIN_SECONDS)
+            if self._failure is not None:
+                raise self._failure
+            if not drained:
+                raise KafkaUnavailableError(
+                    f"{writer.backlog} records could not be written before the end; the next start fetches them again"
+                )
+
+    async def _unless_stopped(self, starting: Awaitable[Result]) -> Result | None:
+        """Wait for ``starting``; None, and the writer told to stop, where `stop` comes first."""
+        task = asyncio.ensure_future(starting)
+        either: list[asyncio.Future[Any]] = [task, self._ended]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.to_thread(self._writer.stop, _DRAIN_SECONDS)
+            await asyncio.wait([task])
+            task.exception()  # how a start ends that was told not to is of no interest
+            return None
+        return task.result()
 
     async def _produce(self, lanes: dict[str, Lane]) -> None:
         settings = self._settings
@@ -181,11 +212,12 @@ class ProducerService:
 
     def unhealthy(self) -> str | None:
         """Say why this process should be restarted, or None."""
-        if time.monotonic() - self._beat > _STUCK_SECONDS and self._started:
-            return f"the event loop has been stuck for over {_STUCK_SECONDS:g} s"
-        if self._started and not self._writer.alive:
+        if not self._started:
+            return None
+        if not self._writer.alive:
             return "the writer's thread has ended"
-        return None
+        stuck_seconds = time.monotonic() - self._writer.last_sign
+        return f"the writer has been stuck for {stuck_seconds:.0f} s" if stuck_seconds > _STUCK_SECONDS else None
 
     def unready(self) -> str | None:
         """Say why the tape is not being kept up to date, or None."""
@@ -194,7 +226,7 @@ class ProducerService:
         problems = []
         if self._connections and not any(connection.subscribed for connection in self._connections):
             problems.append("no connection to the exchange is subscribed")
-        if self._writer.backlog and time.monotonic() - self._writer.last_commit > _UNREADY_SECONDS:
+        if self._writer.waiting_seconds > _UNREADY_SECONDS:
             problems.append(f"{self._writer.backlog} records wait for Kafka")
         now = time.monotonic()
         problems += [
@@ -204,15 +236,15 @@ class ProducerService:
         ]
         if self._unknown:
             problems.append(f"the exchange does not know {', '.join(sorted(self._unknown))}")
-        if self._ahead_since is not None and now - self._ahead_since > _AHEAD_SECONDS:
+        if self._ahead:
             problems.append(
-                "the tape is ahead of the exchange: is this another exchange than the one it was read from?"
+                f"the tape is ahead of the exchange for {', '.join(self._ahead)}: is this another exchange?"
             )
         return "; ".join(problems) or None
 
     def _fail(self, problem: BaseException) -> None:
-        if not self._ended.done():
-            self._ended.set_exception(problem)
+        self._failure = self._failure or problem
+        self.stop()
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (problem := task.exception()) is not None:
@@ -233,10 +265,11 @@ class ProducerService:
             self._intake.start_at(lane, lane.gate.first_held)
 
     async def _watch(self) -> None:
-        """Let reading go on once Kafka has caught up; keep the signs of life."""
+        """Let reading go on once Kafka has caught up, and look after what can't be seen in one message."""
+        check_due = 0.0
+        earlier: dict[str, _Seen] = {}
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            self._beat = time.monotonic()
             if not self._room.is_set() and self._writer.backlog < _BACKLOG_LOW:
                 LOG.info("Kafka has caught up; reading on")
                 self._room.set()
@@ -245,30 +278,43 @@ class ProducerService:
             for backfill in self._backfills.values():
                 while backfill.durations_seconds:
                     self._metrics.backfill.observe(backfill.durations_seconds.pop())
-            self._watch_ahead()
-            self._watch_clock()
+            if time.monotonic() >= check_due:
+                check_due = time.monotonic() + _CHECK_SECONDS
+                self._check_ahead(earlier)
+                self._check_clock(earlier)
+                earlier = {
+                    product: _Seen(lane.gate.next_id or 0, lane.emitted - lane.backfilled, lane.lag_sum_us)
+                    for product, lane in self._intake.lanes.items()
+                }
 
-    def _watch_clock(self) -> None:
-        lowest_us = min((lane.lowest_lag_us for lane in self._intake.lanes.values()), default=0)
-        if lowest_us < -_CLOCK_SKEW_US and not self._clock_told:
-            self._clock_told = True
-            LOG.error(
-                "this machine's clock is at least %.1f s behind the exchange's: every latency measured here is wrong by"
-                " that; set it by NTP",
-                -lowest_us / 1e6,
-            )
-
-    def _watch_ahead(self) -> None:
-        ahead = {lane.product: lane.ahead for lane in self._intake.lanes.values() if lane.ahead}
-        if not ahead:
-            self._ahead_since = None
-        elif self._ahead_since is None:
-            self._ahead_since = self._beat
-        elif self._beat - self._ahead_since > _AHEAD_SECONDS and self._beat - self._ahead_since < _AHEAD_SECONDS + 0.1:
+    def _check_ahead(self, earlier: Mapping[str, _Seen]) -> None:
+        """Notice an exchange that is behind the tape: heartbeats come every second, so by now one has told of all."""
+        ahead = [
+            product
+            for product, seen in earlier.items()
+            if (heard_id := self._intake.lanes[product].heard_id) is not None and heard_id < seen.next_id - 1
+        ]
+        if ahead and not self._ahead:
             LOG.error(
                 "the tape is ahead of the exchange, whose new trades look like repeats: %s. Is it another exchange (a"
                 " sandbox, say) than the one that the tape was read from? Then give the feed another topic prefix.",
-                ", ".join(f"{product} by {ids} ids" for product, ids in ahead.items()),
+                ", ".join(ahead),
+            )
+        self._ahead = ahead
+
+    def _check_clock(self, earlier: Mapping[str, _Seen]) -> None:
+        """Notice a clock that is behind the exchange's: its trades then come from the future."""
+        lanes = self._intake.lanes
+        count = sum(
+            lanes[product].emitted - lanes[product].backfilled - seen.streamed for product, seen in earlier.items()
+        )
+        lag_us = sum(lanes[product].lag_sum_us - seen.lag_sum_us for product, seen in earlier.items())
+        if count and lag_us / count < -_CLOCK_SKEW_US and not self._clock_told:
+            self._clock_told = True
+            LOG.error(
+                "this machine's clock is about %.1f s behind the exchange's: every latency measured here is wrong by"
+                " that; set it by NTP",
+                -lag_us / count / 1e6,
             )
 
     async def _start_since(self, lane: Lane, began: float) -> None:
@@ -293,27 +339,47 @@ class ProducerService:
                 self._opened(lane)
             return
 
-    async def _refuse_unknown(self, lanes: Mapping[str, Lane]) -> None:
-        """Stop at a product that the exchange does not know; go on without one that it no longer knows."""
-        try:
-            listed = [product.id for product in await self._rest.products(within_seconds=10.0)]
-        except (RestUnavailableError, ExchangeError) as problem:
-            LOG.warning("can't check the products, going on: %s", problem)
+    async def _refuse_unknown(self, ends: Mapping[str, TapeEnd]) -> None:
+        """Stop at a product that the exchange does not know; go on without one that it no longer knows.
+
+        Raises:
+            ExchangeError: the exchange does not know a product that was never on the tape.
+
+        """
+        listed = await self._unless_stopped(self._listed())
+        if not listed:
             return
-        unknown = {product for product in lanes if product not in set(listed)}
-        never_seen = sorted(product for product in unknown if lanes[product].gate.next_id is None)
-        if never_seen:
+        unknown = ends.keys() - set(listed)
+        if never_seen := sorted(product for product in unknown if ends[product].next_id is None):
             hints = [f"{product} ({_hint(product, listed)})" for product in never_seen]
             raise ExchangeError(f"the exchange does not know {', '.join(hints)}; mend spec.products")
-        for product in sorted(unknown):
+        self._leave_out(unknown)
+
+    async def _listed(self) -> list[str]:
+        """Return the exchange's products; none where it does not say."""
+        try:
+            return [product.id for product in await self._rest.products(within_seconds=10.0)]
+        except (RestUnavailableError, ExchangeError) as problem:
+            LOG.warning("can't check the products, going on: %s", problem)
+            return []
+
+    def _leave_out(self, unknown: Iterable[str]) -> None:
+        for product in sorted(set(unknown) - self._unknown):
             LOG.error("the exchange no longer knows %s; its tape ends, the others go on", product)
-        self._unknown = unknown
+            self._unknown.add(product)
 
     def _refused(self, refusal: Error) -> None:
-        """Leave out of the next subscription what the exchange names as the reason of its refusal."""
-        for connection in self._connections:
-            for product in connection.leave_out_named_in(refusal.reason):
-                self._unknown.add(product)
+        """Look up, when a subscription was refused, whether that is because of products that are gone."""
+        if self._checking is None or self._checking.done():
+            LOG.warning("the exchange refused to subscribe (%s); checking the products", refusal.reason)
+            self._checking = asyncio.create_task(self._leave_out_unlisted())
+
+    async def _leave_out_unlisted(self) -> None:
+        listed = await self._listed()
+        if listed:
+            self._leave_out(set(self._settings.products) - set(listed))
+            for connection in self._connections:
+                connection.leave_out(self._unknown)
 
 
 def _hint(product: str, listed: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain, count, cycle
 from typing import Any
 from uuid import uuid4
@@ -25,8 +26,19 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fulltape.coinbase.rest import backoff_seconds
 from fulltape.errors import FencedError, FulltapeError, KafkaUnavailableError
+from fulltape.kafka import partition_of
 from fulltape.messages import TapeRecord, Trade
-from fulltape.producer.claims import Claims, TapeEnd, TapeReader, best_end, cursor_key, id_range, rivals
+from fulltape.producer.claims import (
+    FOUND,
+    SEARCHED,
+    Claims,
+    TapeEnd,
+    TapeReader,
+    best_end,
+    cursor_key,
+    id_range,
+    rivals,
+)
 from fulltape.topics import Topics
 
 LOG = logging.getLogger(__name__)
@@ -39,12 +51,23 @@ _BATCH_RECORDS = 4000
 _IDLE_SECONDS = 0.5
 _CHECKPOINT_SECONDS = 10.0
 _TRANSACTION_TIMEOUT_SECONDS = 10.0
-"""How long an abandoned transaction may hide what other shards write behind it in the same partitions."""
+"""After so long, and the broker's interval of looking, an abandoned transaction is aborted by the broker. Until then it
+hides what other shards write behind it in the same partitions."""
+_TAKE_OVER_TRIES = 3
+_SUCCESSOR_SECONDS = 2.0
+_FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001
+_REFUSED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+}
 _encode = msgspec.json.Encoder().encode
 
 
 class TapeLostRecordsError(FulltapeError):
-    """The broker no longer has records that it had acknowledged; a restart refills the tape from its new end."""
+    """The broker lost records that it had acknowledged; the next start continues from where the tape now ends."""
 
 
 class Pen:
@@ -62,7 +85,6 @@ class Pen:
             | {
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": int(_TRANSACTION_TIMEOUT_SECONDS * 1000),
-                "partitioner": "murmur2_random",  # what Java's clients compute from the same key
                 "compression.type": "lz4",
                 "linger.ms": 1,
                 "queue.buffering.max.messages": 10 * _BATCH_RECORDS,
@@ -106,8 +128,10 @@ class Writer:
         self._commit_delay_us = commit_delay_us
         self._incarnation = uuid4().hex
         self._took_over = False
-        self._ends: dict[str, TapeEnd] = {}
         self._pens: list[Pen] = []
+        self._ends: dict[str, TapeEnd] = {}
+        self._places: dict[str, int] = {}  # the partition of each product
+        self._partitions = 0
         self._pending: deque[Entry] = deque()
         self._unconfirmed: deque[list[Entry]] = deque()
         self._committing: Future[int] | None = None
@@ -116,44 +140,60 @@ class Writer:
         self._stopping = False
         self._checkpoint_due = 0.0
         self._saved_transactions = -1
-        self._placed: set[str] = set()  # products whose saved cursor names a partition
+        self._saved_places: set[str] = set()  # products whose saved cursor names a partition
+        self._failures_in_a_row = 0
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._submitted = 0  # counted by the thread that submits
+        self._settled = 0  # counted by this one's: submitted and durable
+        self._busy_since = time.monotonic()
         self.recoveries = 0
         """How often the pens had to be replaced."""
         self.transactions = 0
         self.committed = 0
         """Records durable and visible, since the start."""
         self.last_commit = time.monotonic()
+        self.last_sign = time.monotonic()
+        """Monotonic seconds of the last step of the thread, be it only another try."""
 
     @property
     def backlog(self) -> int:
         """Records submitted and not yet known to be durable."""
-        return len(self._pending) + sum(len(batch) for batch in self._unconfirmed)
+        return self._submitted - self._settled
 
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    @property
+    def waiting_seconds(self) -> float:
+        """How long records have been waiting with none becoming durable."""
+        return time.monotonic() - max(self._busy_since, self.last_commit) if self.backlog else 0.0
+
     def start(self) -> dict[str, TapeEnd]:
         """Take the products over, start writing, and return where the tape of each ends. Blocks.
 
         Raises:
-            KafkaUnavailableError: no broker answered in time.
+            KafkaUnavailableError: no broker answered in time, or it refused; or `stop` was called meanwhile.
 
         """
-        try:
-            self._take_over()
-        except KafkaException as problem:
-            raise KafkaUnavailableError(f"can't become the producer of {self._topics.trades}: {problem}") from None
-        ends = {
-            product: TapeEnd(end.partitions, next_id=end.next_id, last=end.last) for product, end in self._ends.items()
-        }
+        for tries_left in reversed(range(_TAKE_OVER_TRIES)):
+            try:
+                self._take_over()
+                break
+            except KafkaException as problem:
+                # A predecessor that still lives may take being fenced for a mishap and fence back, once.
+                if tries_left and problem.args[0].code() in _FENCED:
+                    continue
+                raise KafkaUnavailableError(f"can't become the producer of {self._topics.trades}: {problem}") from None
         self._thread.start()
-        return ends
+        return {product: replace(self._ends[product]) for product in self._products}
 
-    def submit(self, entries: Iterable[Entry]) -> None:
+    def submit(self, entries: Sequence[Entry]) -> None:
         """Queue records that continue their product's tape. Called from one thread."""
+        if not self.backlog:
+            self._busy_since = time.monotonic()
+        self._submitted += len(entries)
         self._pending.extend(entries)
         with self._work:
             self._work.notify()
@@ -170,16 +210,16 @@ class Writer:
     def _run(self) -> None:
         try:
             turns = cycle(range(_PENS))
-            while not (self._stopping and not self._pending):
+            while not self._stopping or self._pending or self._unconfirmed:
+                self.last_sign = time.monotonic()
                 try:
                     self._write_next(next(turns))
                 except KafkaException as problem:
                     self._recover(problem)
             try:
-                self._finish_commit()
                 self._checkpoint()
-            except KafkaException as problem:
-                self._recover(problem)
+            except KafkaException as problem:  # the tape is complete; only the shortcut to its end is old
+                LOG.warning("the last checkpoint failed: %s", problem)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the service must hear of it
             self._failed(problem)
         finally:
@@ -190,14 +230,15 @@ class Writer:
         batch = self._take()
         if batch:
             self._unconfirmed.append(batch)
-            producer, topic = self._pens[turn].producer, self._topics.trades
+            producer, topic, places = self._pens[turn].producer, self._topics.trades, self._places
             newest = {record.product: index for index, (record, _) in enumerate(batch)}
             producer.begin_transaction()
             for index, (record, value) in enumerate(batch):
-                if newest[record.product] == index:
-                    producer.produce(topic, value, record.product, on_delivery=self._delivered(record.product))
+                product = record.product
+                if newest[product] == index:
+                    producer.produce(topic, value, product, places[product], on_delivery=self._delivered(product))
                 else:
-                    producer.produce(topic, value, record.product)
+                    producer.produce(topic, value, product, places[product])
             producer.flush()
             self._finish_commit()
             self._committing = self._committer.submit(_commit, producer)
@@ -232,35 +273,45 @@ class Writer:
         committing, self._committing = self._committing, None
         committed_us = committing.result()
         batch = self._unconfirmed.popleft()
+        oldest_us = committed_us
         for record, _ in batch:
             self._ends[record.product].advance(record)
-            if record.product not in self._placed:
+            if isinstance(record, Trade) and record.received_us < oldest_us:
+                oldest_us = record.received_us
+            if record.product not in self._saved_places:
                 self._checkpoint_due = 0.0  # from now on the search for its end need not begin at the tape's start
-        self.last_commit = time.monotonic()
-        self._account(batch, committed_us)
-
-    def _account(self, batch: Sequence[Entry], committed_us: int) -> None:
         self.transactions += 1
         self.committed += len(batch)
-        oldest = batch[0][0]
-        if isinstance(oldest, Trade):
-            self._commit_delay_us(committed_us - oldest.received_us)
+        self._settled += len(batch)
+        self._failures_in_a_row = 0
+        self.last_commit = time.monotonic()
+        self._commit_delay_us(committed_us - oldest_us)
 
-    def _checkpoint(self, *, released: Iterable[str] = ()) -> None:
-        """Save where the tape ends, where that changed, with nothing else under way; drop claims of fenced owners."""
+    def _checkpoint(self) -> None:
+        """Save where the tape ends, where that changed, with nothing else under way."""
         self._checkpoint_due = time.monotonic() + _CHECKPOINT_SECONDS
-        if self.transactions == self._saved_transactions and not released:
+        if self.transactions == self._saved_transactions:
             return
-        producer, topic = self._pens[0].producer, self._topics.cursors
-        producer.begin_transaction()
-        for product, end in self._ends.items():
-            cursor = end.cursor(product, self._owner, self._incarnation)
-            producer.produce(topic, _encode(cursor), cursor_key(product, self._owner))
-            for owner in released:
-                producer.produce(topic, None, cursor_key(product, owner))
-        producer.commit_transaction()
+        if self._reader().partitions() != self._partitions:
+            LOG.warning("%s has got more partitions; finding every product's place anew", self._topics.trades)
+            self._take_over()
+            return
+        self._write_claims(self._pens[0], {(product, self._owner): self._ends[product] for product in self._products})
         self._saved_transactions = self.transactions
-        self._placed = {product for product, end in self._ends.items() if end.partition is not None}
+        self._saved_places = {product for product in self._products if self._ends[product].partition is not None}
+
+    def _write_claims(self, pen: Pen, claims: Mapping[tuple[str, str], TapeEnd | None]) -> None:
+        """Write claims in one transaction; None takes one back."""
+        producer, topic = pen.producer, self._topics.cursors
+        producer.begin_transaction()
+        for (product, owner), end in claims.items():
+            value = None if end is None else _encode(end.cursor(product, owner, self._incarnation))
+            producer.produce(topic, value, cursor_key(product, owner))
+        producer.commit_transaction(_TRANSACTION_TIMEOUT_SECONDS)
+
+    def _reader(self) -> TapeReader:
+        """Make a new client: one that saw the broker go may stick to what it then knew of the leaders."""
+        return TapeReader(self._kafka, self._topics.trades, self._topics.cursors, stopped=lambda: self._stopping)
 
     def _take_over(self) -> None:
         """Become the only writer of the products and learn where their tape ends. See `claims` for why it is safe.
@@ -273,38 +324,47 @@ class Writer:
             KafkaException, KafkaUnavailableError: no broker, or it refused.
 
         """
-        # A new client each time: one that saw the broker go may stick to what it then knew of the leaders.
-        reader = TapeReader(self._kafka, self._topics.trades, self._topics.cursors)
+        reader = self._reader()
         before = reader.claims()
         self._yield_to_successors(before)
         for pen in self._pens:
             pen.close()
-        self._pens = [Pen(self._kafka, name) for name in pen_ids(self._topics, self._owner)]
+        first_id, *other_ids = pen_ids(self._topics, self._owner)
+        self._pens = [Pen(self._kafka, first_id)]
         partitions = reader.partitions()
-        self._ends = {
-            product: best_end(product, before, partitions) or TapeEnd(partitions) for product in self._products
+        claims = {
+            (product, self._owner): best_end(product, before) or TapeEnd(partitions) for product in self._products
         }
-        self._saved_transactions = -1
-        self._checkpoint()  # the claim
+        self._write_claims(self._pens[0], claims)
+        self._pens += [Pen(self._kafka, other_id) for other_id in other_ids]
 
         after = reader.claims()
         self._yield_to_successors(after)
         others = rivals(self._products, self._owner, after)
-        for owner in others:
+        for owner in others - {FOUND}:
             LOG.warning("fencing shard %s, which also claims products of shard %s", owner, self._owner)
             for name in pen_ids(self._topics, owner):
                 Pen(self._kafka, name).close()
         known = {key: cursor for key, cursor in after.items() if key[1] != self._owner or key in before}
-        self._ends = reader.ends(self._products, known, search_all=not before)
-        self._saved_transactions = -1
-        self._checkpoint(released=others)
+        ends = reader.ends(self._products, known, partitions)
+        claimed = {product for product, _ in after}
+        found = {(product, FOUND): end for product, end in ends.items() if product not in claimed}
+        released = {(product, owner): None for product in self._products for owner in others}
+        mine = {(product, self._owner): ends[product] for product in self._products}
+        self._write_claims(self._pens[0], {**released, **found, **mine, SEARCHED: TapeEnd(partitions)})
+        self._ends = {product: ends[product] for product in self._products}
+        self._places = {product: partition_of(product, partitions) for product in self._products}
+        self._partitions = partitions
+        self._saved_transactions = self.transactions
+        self._saved_places = {product for product, end in self._ends.items() if end.partition is not None}
+        self._checkpoint_due = time.monotonic() + _CHECKPOINT_SECONDS
         self._took_over = True
 
     def _yield_to_successors(self, claims: Claims) -> None:
         """End, where this process once had the products and somebody else claims them now."""
         if not self._took_over:
             return
-        claimants = rivals(self._products, self._owner, claims)
+        claimants = rivals(self._products, self._owner, claims) - {FOUND}
         for product in self._products:
             claim = claims.get((product, self._owner))
             if claim is None or claim.incarnation != self._incarnation:
@@ -316,14 +376,32 @@ class Writer:
             )
 
     def _recover(self, problem: KafkaException) -> None:
-        """Take the products over again, until that works, and keep of what is unwritten what the tape lacks."""
+        """Take the products over again, until that works, and keep of what is unwritten what the tape lacks.
+
+        Raises:
+            FencedError: another process writes the products now.
+            TapeLostRecordsError: the broker lost what it had acknowledged.
+            KafkaUnavailableError: it refuses what no waiting mends, or this was told to stop.
+
+        """
+        error = problem.args[0]
+        if error.code() in _REFUSED:
+            raise KafkaUnavailableError(
+                f"Kafka refuses to write {self._topics.trades}: {error.str()}. Grant Write on its topics and"
+                " transactional ids, or mend the limits of its topics"
+            ) from None
         LOG.warning("writing to %s failed, taking over anew: %s", self._topics.trades, problem)
         self.recoveries += 1
         if self._committing is not None:
             self._committing.exception()  # wait; how it ended is read from the tape
             self._committing = None
+        if error.code() in _FENCED or self._failures_in_a_row:
+            # Whoever fenced this process is about to claim its products; what fails again and again is not rushed.
+            self._pause(_SUCCESSOR_SECONDS)
+        self._failures_in_a_row += 1
         acknowledged = {product: end.next_id for product, end in self._ends.items()}
         for attempt in count():
+            self.last_sign = time.monotonic()
             try:
                 self._take_over()
                 break
@@ -331,18 +409,24 @@ class Writer:
                 if self._stopping:
                     raise KafkaUnavailableError(f"stopped with {self.backlog} records unwritten: {again}") from None
                 LOG.warning("no Kafka to write to (try %d): %s", attempt + 1, again)
-                with self._work:
-                    self._work.wait_for(lambda: self._stopping, backoff_seconds(attempt, first=0.1, most=2.0))
+                self._pause(backoff_seconds(attempt, first=0.1, most=2.0))
         check_continuity(acknowledged, self._ends, chain.from_iterable(self._unconfirmed))
         unwritten = still_missing(chain.from_iterable(self._unconfirmed), self._ends)
+        durable = sum(map(len, self._unconfirmed)) - len(unwritten)
+        self.committed += durable
+        self._settled += durable
         self._unconfirmed.clear()
         self._pending.extendleft(reversed(unwritten))
         LOG.warning("writing to %s again; %d records to catch up", self._topics.trades, len(self._pending))
 
+    def _pause(self, seconds: float) -> None:
+        with self._work:
+            self._work.wait_for(lambda: self._stopping, seconds)
+
 
 def _commit(producer: Producer) -> int:
     """Commit, and return when that was done, in microseconds since the epoch."""
-    producer.commit_transaction()
+    producer.commit_transaction(_TRANSACTION_TIMEOUT_SECONDS)
     return time.time_ns() // 1000
 
 

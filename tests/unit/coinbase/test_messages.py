@@ -84,6 +84,10 @@ def test_a_ticker_decodes() -> None:
         (raw(sequence=None), "$.sequence"),
         (raw(product_id=7), "$.product_id"),
         (b'{"type":"match","price":"\xff"}', "UTF-8"),
+        (b'{"type":"match","x":' + b"[" * 100_000, "recursion"),
+        (raw(trade_id=0), "$.trade_id"),
+        (raw(trade_id=10**30), "$.trade_id"),
+        (raw(sequence=-1), "$.sequence"),
     ],
 )
 def test_what_is_malformed_is_said(message: bytes, said: str) -> None:
@@ -101,7 +105,6 @@ def test_what_is_malformed_is_said(message: bytes, said: str) -> None:
         ({"price": "1e3"}, "price"),
         ({"size": "0.000"}, "size"),
         ({"size": "ten"}, "size 'ten'"),
-        ({"trade_id": 0}, "trade_id"),
     ],
 )
 def test_values_that_no_trade_can_have_are_refused(changes: dict[str, object], said: str) -> None:
@@ -128,7 +131,15 @@ def test_times_are_exact_to_the_microsecond(moment: datetime) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "yesterday", "2026-07-07T22:58:17.164892", "2026-07-07T22:58:17.16489xZ", "2026-13-07T22:58:17.164892Z"],
+    [
+        "",
+        "yesterday",
+        "2026-07-07T22:58:17.164892",
+        "2026-07-07T22:58:17.16489xZ",
+        "2026-07-07T22:58:17.+64892Z",
+        "2026-07-07T22:58:17.1_4892Z",
+        "2026-13-07T22:58:17.164892Z",
+    ],
 )
 def test_a_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(MalformedMessageError, match="time"):

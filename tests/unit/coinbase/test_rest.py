@@ -1,6 +1,5 @@
 """REST: pages, limits and failures, against a real HTTP server on loopback that misbehaves as told."""
 
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -99,21 +98,30 @@ async def test_nobody_listening_is_said() -> None:
             await rest.products(within_seconds=0.3)
 
 
-async def test_an_answer_that_is_no_list_is_said(exchange: Exchange) -> None:
-    exchange.script = [web.Response(text="<html>"), web.json_response({"a": 1})]
+@pytest.mark.parametrize("body", [b"<html>", b'{"a": 1}', b'[{"trade_id": 1', b"[" * 100_000])
+async def test_an_answer_that_is_none_is_tried_again(exchange: Exchange, body: bytes) -> None:
+    exchange.script = [web.Response(body=body), web.json_response([trade(1)])]
     async with RestClient(exchange.url) as rest:
-        with pytest.raises(RestUnavailableError, match="no JSON list"):
-            await rest.trades("BTC-USD")
-        with pytest.raises(RestUnavailableError, match="something else"):
-            await rest.products()
+        page = await rest.trades("BTC-USD")
+    assert [item.trade_id for item in page.trades] == [1]
 
 
-async def test_the_bucket_holds_requests_to_the_rate_after_a_burst() -> None:
-    bucket = TokenBucket(100.0, 5)
-    began = time.monotonic()
-    for _ in range(15):
-        await bucket.take()
-    assert time.monotonic() - began >= 0.099  # ten beyond the burst, at 100/s
+async def test_bytes_that_are_no_utf8_spoil_one_trade_and_not_the_page(exchange: Exchange) -> None:
+    good = b'{"trade_id":%d,"price":"1.5","size":"2","side":"buy","time":"2026-01-01T00:00:00Z"}'
+    bad = b'{"trade_id":2,"price":"1\xff5","size":"2","side":"buy","time":"2026-01-01T00:00:00Z"}'
+    exchange.script = [web.Response(body=b"[" + b",".join([good % 3, bad, good % 1]) + b"]")]
+    async with RestClient(exchange.url) as rest:
+        page = await rest.trades("BTC-USD")
+    assert [item.trade_id for item in page.trades] == [1, 3]
+    assert len(page.rejected) == 1
+
+
+def test_the_bucket_holds_requests_to_the_rate_after_a_burst() -> None:
+    bucket = TokenBucket(10.0, 5)
+    assert [bucket.reserve(0.0) for _ in range(5)] == [0.0] * 5
+    assert [bucket.reserve(0.0) for _ in range(3)] == pytest.approx([0.1, 0.2, 0.3])
+    assert bucket.reserve(0.3) == pytest.approx(0.1)  # those three are served, this one is next
+    assert bucket.reserve(100.0) == 0.0
 
 
 def test_back_off_grows_to_its_cap_and_is_never_nothing() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from fulltape.errors import FencedError
 from fulltape.messages import Cursor, Gap, Trade
-from fulltape.producer.claims import TapeEnd, best_end, cursor_key, rivals
+from fulltape.producer.claims import TapeEnd, best_end, rivals
 from fulltape.producer.writer import TapeLostRecordsError, check_continuity, still_missing
 
 
@@ -32,10 +32,10 @@ def test_the_search_for_the_end_begins_at_the_furthest_claim() -> None:
         ("A", "new"): cursor("A", "new", 20, offset=300),
         ("A", "fresh"): cursor("A", "fresh", None, partition=None),
     }
-    end = best_end("A", claims, 6)
+    end = best_end("A", claims)
     assert end is not None
     assert (end.next_id, end.offset) == (20, 300)
-    assert best_end("B", claims, 6) is None
+    assert best_end("B", claims) is None
 
 
 def test_an_end_moves_behind_trades_and_gaps_and_becomes_a_cursor() -> None:
@@ -44,11 +44,6 @@ def test_an_end_moves_behind_trades_and_gaps_and_becomes_a_cursor() -> None:
     end.advance(Gap("A", 6, 8, "lost", 0))
     assert (end.next_id, end.last) == (9, trade(5))
     assert end.cursor("A", "0-of-1", "i").next_id == 9
-
-
-def test_a_claims_key_tells_products_and_owners_apart() -> None:
-    keys = {cursor_key(product, owner) for product in ("A-B", "A") for owner in ("0-of-1", "B 0-of-1")}
-    assert len(keys) == 4
 
 
 def test_after_a_failure_exactly_what_the_tape_lacks_is_written_again() -> None:

@@ -75,6 +75,22 @@ def test_before_its_start_a_gate_holds_and_then_drops_what_came_before_it() -> N
     assert gate.hole() == Hole(8, 8)
 
 
+@given(arrivals(), st.integers(0, 70))
+def test_what_is_disbelieved_is_forgotten_and_believed_again_when_told_again(
+    case: tuple[int, int, list[int]], back: int
+) -> None:
+    first, last, ids = case
+    gate: Gate[int] = Gate(first, capacity=1000)
+    half = len(ids) // 2
+    emitted = [item for item_id in ids[:half] for item in gate.offer(item_id, item_id)]
+    gate.disbelieve(last - back)
+    hole = gate.hole()
+    assert hole is None or hole.last <= max(last - back, gate.next_id or 0)
+    for item_id in (*ids[half:], *range(first, last + 1)):
+        emitted += gate.offer(item_id, item_id)
+    assert emitted == list(range(first, last + 1))
+
+
 def test_the_hole_reaches_to_the_first_that_is_held() -> None:
     gate: Gate[int] = Gate(1, capacity=10)
     gate.offer(4, 4)

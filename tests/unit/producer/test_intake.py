@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,12 +106,18 @@ def test_a_heartbeat_ahead_of_the_tape_opens_a_hole() -> None:
     assert bench.opened == ["BTC-USD"]
 
 
-def test_a_tape_ahead_of_the_exchange_is_noticed() -> None:
+def test_the_highest_heartbeat_counts_though_a_slower_connection_is_behind() -> None:
     bench = Bench(next_id=500)
-    bench.receive(heartbeat(20))
-    assert bench.lanes["BTC-USD"].ahead == 479
-    bench.receive(heartbeat(499))
-    assert bench.lanes["BTC-USD"].ahead == 0
+    bench.receive(heartbeat(499), heartbeat(497))
+    assert bench.lanes["BTC-USD"].heard_id == 499
+
+
+def test_an_id_that_can_not_be_is_refused_and_changes_nothing() -> None:
+    bench = Bench(next_id=500)
+    bench.receive(match(10**15), heartbeat(10**15), match(500))
+    assert [record.trade_id for record in bench.tape if isinstance(record, Trade)] == [500]
+    assert len(bench.rejected) == 2
+    assert bench.opened == []
 
 
 def test_ids_given_up_stand_on_the_tape_as_a_gap_with_the_reason() -> None:
@@ -124,13 +131,14 @@ def test_ids_given_up_stand_on_the_tape_as_a_gap_with_the_reason() -> None:
 
 def test_bad_messages_are_kept_with_their_reason_and_the_feed_goes_on() -> None:
     bench = Bench()
-    bad = [b'{"type":"match"', match(2, price="0"), match(2, product="DOGE-USD"), b"\xff"]
+    nested = b'{"type":"match","x":' + b"[" * 100_000
+    bad = [b'{"type":"match"', match(2, price="0"), match(2, product="DOGE-USD"), b"\xff", nested]
     bench.receive(match(1), *bad, match(2))
     assert [record.trade_id for record in bench.tape if isinstance(record, Trade)] == [1, 2]
     assert [rejection.raw for rejection in bench.rejected] == bad
     assert "price '0'" in bench.rejected[1].reason
     assert "DOGE-USD" in bench.rejected[2].reason
-    assert bench.intake.rejected == 4
+    assert bench.intake.rejected == 5
 
 
 def test_a_bad_match_leaves_a_hole_for_rest_to_fill() -> None:
@@ -152,15 +160,38 @@ def test_control_messages_come_back_and_other_types_are_counted() -> None:
     assert bench.intake.ignored == 1
 
 
-def test_a_ticker_goes_aside() -> None:
-    bench = Bench()
-    bench.receive(
-        msgspec.json.encode(
-            {"type": "ticker", "product_id": "ETH-USD", "trade_id": 7, "sequence": 1, "price": "2", "last_size": "3"}
-            | {"side": "buy", "best_bid": "1", "best_bid_size": "4", "best_ask": "2", "best_ask_size": "5"}
-            | {"time": "2026-07-07T22:58:17.164892Z"}
-        )
+def ticker(sequence: int, **changes: object) -> bytes:
+    return msgspec.json.encode(
+        {"type": "ticker", "product_id": "ETH-USD", "trade_id": 7, "sequence": sequence, "price": "2", "last_size": "3"}
+        | {"side": "buy", "best_bid": "1", "best_bid_size": "4", "best_ask": "2", "best_ask_size": "5"}
+        | {"time": "2026-07-07T22:58:17.164892Z"}
+        | changes
     )
+
+
+def test_a_ticker_is_checked_like_a_trade() -> None:
+    bench = Bench()
+    bench.receive(ticker(1, price="-1"), ticker(2, best_bid="abc"), ticker(3, best_bid="0", best_bid_size="0"))
+    assert len(bench.rejected) == 2
+    assert len(bench.aside) == 3
+
+
+def test_what_has_passed_the_gate_goes_to_the_tape_whatever_comes_after_it() -> None:
+    bench = Bench()
+
+    def fail(_: object) -> None:
+        raise RuntimeError("no memory")
+
+    bench.intake._aside = fail
+    with pytest.raises(RuntimeError):
+        bench.receive(match(1), match(2), b"garbage")
+    assert bench.lanes["BTC-USD"].gate.next_id == 3
+    assert [record.trade_id for record in bench.tape if isinstance(record, Trade)] == [1, 2]
+
+
+def test_a_ticker_goes_aside_once_though_two_connections_bring_it() -> None:
+    bench = Bench()
+    bench.receive(ticker(1), ticker(1))
     assert bench.aside == [Ticker("ETH-USD", 7, "2", "3", "buy", "1", "4", "2", "5", 1783465097164892, 1, 1_000_000)]
 
 
@@ -172,6 +203,7 @@ def test_no_bytes_can_stop_the_intake_or_break_the_order(messages: list[bytes]) 
     bench.receive(*messages)
     ids = [record.trade_id for record in bench.tape if isinstance(record, Trade)]
     assert ids == list(range(1, len(ids) + 1))
+    assert bench.lanes["BTC-USD"].gate.next_id == len(ids) + 1
 
 
 def test_every_streamed_trade_is_in_the_lag_histogram() -> None:
