@@ -37,8 +37,10 @@ def audit_command(topic: str, bootstrap_servers: str | None, feed: Path | None, 
         audit = audit_tape(kafka, topic, lambda done, total: shown.update(task, completed=done, total=total))
     if as_json:
         sys.stdout.write(msgspec.json.encode(audit).decode() + "\n")
-    else:
+    elif sys.stdout.isatty():
         _print(audit)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _plain_lines(audit))
     sys.exit(0 if audit.kept else 1)
 
 
@@ -80,6 +82,16 @@ def _print(audit: TapeAudit) -> None:
     console.print(
         f"{verdict}: {audit.records:,} records in {audit.seconds:.1f} s ({audit.records_per_second:,.0f}/s){foreign}"
     )
+
+
+def _plain_lines(audit: TapeAudit) -> list[str]:
+    """Return the audit as lines for other programs: a product each, then the whole."""
+    lines = [
+        " ".join(f"{name}={'' if value is None else value}" for name, value in msgspec.structs.asdict(product).items())
+        for product in audit.products
+    ]
+    whole = {name: value for name, value in msgspec.structs.asdict(audit).items() if name != "products"}
+    return [*lines, " ".join(f"{name}={value}" for name, value in whole.items())]
 
 
 def _moment(time_us: int | None) -> str:

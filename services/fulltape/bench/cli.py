@@ -32,10 +32,14 @@ def tape_command(*, as_json: bool, quick: bool) -> None:
 
 
 def _print(report: Mapping[str, Any]) -> None:
+    rows = _flat(report["results"])
+    if not sys.stdout.isatty():
+        sys.stdout.writelines(f"{name}={value}\n" for name, value in rows)
+        return
     table = Table("figure", "value", title=f"{report['benchmark']} on {report['machine']['processor']}")
-    for name, value in _flat(report["results"]):
+    for name, value in rows:
         table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    Console().print(table)
 
 
 def _flat(results: Mapping[str, Any], within: str = "") -> list[tuple[str, Any]]:
