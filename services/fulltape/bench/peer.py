@@ -9,7 +9,7 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
 _START_SECONDS = 30.0
-_REST_SECONDS = 3.0
+_REST_SECONDS = 2.0
 _POLL_SECONDS = 0.25
 
 
