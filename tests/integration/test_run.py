@@ -27,7 +27,18 @@ class Run:
             make_feed("run", FeedOptions(["BTC-USD", "ETH-USD"])).model_dump_json(by_alias=True, exclude_none=True)
         )
         self._output = folder / "output"
-        command = [sys.executable, "-m", "fulltape.cli", "run", str(self.feed), "--exchange", "sandbox"]
+        # A shell's background jobs ignore Ctrl-C, and so would what they start: this test may run in one.
+        command = [
+            "/usr/bin/env",
+            "--default-signal=INT",
+            sys.executable,
+            "-m",
+            "fulltape.cli",
+            "run",
+            str(self.feed),
+            "--exchange",
+            "sandbox",
+        ]
         with self._output.open("w") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
 
