@@ -60,9 +60,8 @@ class Program:
         self.output = folder / f"{name}-{time.monotonic_ns()}.log"
         self.name = name
         self.output.touch()
-        settings = [f"{key}={value}" for key, value in (environment or {}).items()]
         self._process: subprocess.Popen[bytes] = start_child(
-            ["/usr/bin/env", *settings, *command], output=self.output, cpus=cpus
+            command, output=self.output, environment=environment, cpus=cpus
         )
 
     def __enter__(self) -> Self:

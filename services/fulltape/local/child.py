@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -19,13 +19,19 @@ _PR_SET_PDEATHSIG = 1
 
 
 def start_child(
-    command: Sequence[str | Path], *, output: Path, cpus: Collection[int] = (), inherit: Collection[int] = ()
+    command: Sequence[str | Path],
+    *,
+    output: Path,
+    environment: Mapping[str, str] | None = None,
+    cpus: Collection[int] = (),
+    inherit: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program in a process group of its own, so that a terminal's Ctrl-C reaches only its parent.
 
     Args:
         command: the program, by its full path, and its arguments.
         output: file to which stdout and stderr are appended.
+        environment: variables beside, or in place of, those of this process.
         cpus: CPUs that it may run on; empty for all. Linux only, ignored elsewhere.
         inherit: file descriptors that stay open in it.
 
@@ -49,6 +55,7 @@ def start_child(
                         *map(str, command),
                     ],
                     stdin=subprocess.DEVNULL,
+                    env={**os.environ, **(environment or {})},
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,

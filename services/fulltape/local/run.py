@@ -120,8 +120,8 @@ def _keep_running(part: _Part, surroundings: _Surroundings) -> None:
         )
         part.process, part.due = None, now + pause
     elif part.process is None and now >= part.due:
-        environment = f"{BOOTSTRAP_VARIABLE}={surroundings.broker.bootstrap_servers}"
-        part.process = start_child(["/usr/bin/env", environment, *part.command], output=_log(part, surroundings))
+        environment = {BOOTSTRAP_VARIABLE: surroundings.broker.bootstrap_servers}
+        part.process = start_child(part.command, output=_log(part, surroundings), environment=environment)
         part.started = now
 
 
