@@ -1,4 +1,4 @@
-"""Every error that Fulltape raises on purpose; the command line turns each into one line and an exit code."""
+"""The errors that a person sees: the command line turns each into one line and an exit code."""
 
 
 class FulltapeError(Exception):
@@ -31,3 +31,7 @@ class FencedError(FulltapeError):
     """Another producer has taken over this shard; this one must stop and must not write again."""
 
     exit_code = 75
+
+
+class TapeLostRecordsError(FulltapeError):
+    """The broker lost records that it had acknowledged; the next start continues from where the tape now ends."""

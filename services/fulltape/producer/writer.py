@@ -25,7 +25,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fulltape.coinbase.rest import backoff_seconds
-from fulltape.errors import FencedError, FulltapeError, KafkaUnavailableError
+from fulltape.errors import FencedError, KafkaUnavailableError, TapeLostRecordsError
 from fulltape.kafka import partition_of
 from fulltape.messages import TapeRecord, Trade
 from fulltape.producer.claims import (
@@ -64,10 +64,6 @@ _REFUSED = {
     KafkaError.RECORD_LIST_TOO_LARGE,
 }
 _encode = msgspec.json.Encoder().encode
-
-
-class TapeLostRecordsError(FulltapeError):
-    """The broker lost records that it had acknowledged; the next start continues from where the tape now ends."""
 
 
 class Pen:

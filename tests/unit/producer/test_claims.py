@@ -2,10 +2,10 @@
 
 import pytest
 
-from fulltape.errors import FencedError
+from fulltape.errors import FencedError, TapeLostRecordsError
 from fulltape.messages import Cursor, Gap, Trade
 from fulltape.producer.claims import TapeEnd, best_end, rivals
-from fulltape.producer.writer import TapeLostRecordsError, check_continuity, still_missing
+from fulltape.producer.writer import check_continuity, still_missing
 
 
 def trade(trade_id: int, product: str = "A") -> Trade:
