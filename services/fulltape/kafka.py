@@ -139,7 +139,7 @@ def client_configuration(settings: KafkaSettings) -> ClientConfiguration:
 
 
 def topic_specs(feed: CryptoFeed, replicas: int | None = None) -> list[TopicSpec]:
-    """Return the topics that a feed's producers write; ``replicas`` in place of the feed's, as 1 for a single broker.
+    """Return the topics of a feed; ``replicas`` in place of the feed's, as 1 for a single broker.
 
     With n replicas a write counts once n - 1 hold it, so that one broker may fail without stopping the feed.
     """
@@ -157,7 +157,31 @@ def topic_specs(feed: CryptoFeed, replicas: int | None = None) -> list[TopicSpec
     specs.append(
         TopicSpec(feed.topics.cursors, 1, copies, {**durable, **compacted, "min.cleanable.dirty.ratio": "0.1"})
     )
+    if feed.spec.analytics is not None:
+        # Tables: of each pane and window the newest version lasts. They come many times a second, so that segments are
+        # closed soon, and compaction keeps what a start reads back to one version each.
+        table = {**kept, "cleanup.policy": "compact,delete", "segment.bytes": str(64 * 1024 * 1024)}
+        specs += [
+            TopicSpec(name, settings.partitions, copies, table) for name in (feed.topics.panes, feed.topics.windows)
+        ]
+        specs.append(TopicSpec(feed.topics.alerts, 1, copies, kept))
     return specs
+
+
+def prepare_kafka(feed: CryptoFeed, environment: Mapping[str, str]) -> ClientConfiguration:
+    """Return what a feed's clients are made with, after making its topics where no operator does.
+
+    Raises:
+        ConfigurationError: the credentials can't be read, or a topic is not as it must be.
+        KafkaUnavailableError: no broker answers, or it refuses.
+
+    """
+    configuration = client_configuration(kafka_settings(feed, environment))
+    if BOOTSTRAP_VARIABLE in environment:  # a laptop's one broker
+        ensure_topics(configuration, topic_specs(feed, replicas=1))
+    elif feed.spec.kafka.topics_managed_by == "Admin":
+        ensure_topics(configuration, topic_specs(feed))
+    return configuration
 
 
 def probe_broker(configuration: ClientConfiguration, timeout_seconds: float) -> None:

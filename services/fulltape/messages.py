@@ -22,8 +22,8 @@ Source = Literal["stream", "backfill"]
 class Trade(msgspec.Struct, tag="trade", tag_field="type", frozen=True, gc=False):
     """One trade of one product. On the tape ``trade_id`` ascends by one from record to record of a product.
 
-    The last five fields are known only to whoever sees the tape in order, so the producer writes them: returns and runs
-    of ticks then are sums over trades, in whatever order a later stage sees those.
+    The last seven fields are known only to whoever sees the tape in order, so the producer writes them: returns, runs
+    of ticks and drawdowns then are sums and maxima over trades, in whatever order a later stage sees those.
     """
 
     product: str
@@ -55,6 +55,10 @@ class Trade(msgspec.Struct, tag="trade", tag_field="type", frozen=True, gc=False
     """Time of the trade from whose price the run departed; null before the first tick."""
     run_start_price: str | None
     """Price from which the run departed; null before the first tick."""
+    pane_high: str
+    """Highest price of the product in this trade's second of exchange time, up to and with this trade."""
+    pane_low: str
+    """Lowest price of the product in this trade's second of exchange time, up to and with this trade."""
 
 
 class Gap(msgspec.Struct, tag="gap", tag_field="type", frozen=True, gc=False):
@@ -122,6 +126,162 @@ class Cursor(msgspec.Struct, tag="cursor", tag_field="type", frozen=True, gc=Fal
     """The id that the next record of the product begins with; null before the first."""
     last: Trade | None
     """The last trade of the product before ``offset``."""
+
+
+class Pane(msgspec.Struct, tag="pane", tag_field="type", frozen=True, gc=False):
+    """One second of one product's trades, as sums from which every measure of a window follows by merging.
+
+    It is published anew with every trade that it gains, keyed by product and start: of two versions the one with more
+    trades counts. A pane is never taken back, so versions may come twice and from several writers.
+    """
+
+    product: str
+    start_us: int
+    """Start of the second, inclusive; exchange time."""
+    trades: int
+    """How many trades."""
+    volume: str
+    """Sum of the sizes: exact decimal, base currency."""
+    notional: str
+    """Sum of price times size: decimal to 11 places, quote currency."""
+    buy_volume: str
+    """Sum of the sizes whose taker bought; the rest was sold."""
+    price_mean: float
+    """Mean of the trades' prices."""
+    price_square_deviations: float
+    """Sum over trades of the square of the price's deviation from `price_mean`."""
+    changes: int
+    """How many trades have a trade before them on the tape."""
+    change_sum: float
+    """Sum of the price changes from the trade before."""
+    change_squares: float
+    """Sum of their squares."""
+    return_sum: float
+    """Sum of the log returns r from the trade before."""
+    return_squares: float
+    """Sum of r squared."""
+    return_fourths: float
+    """Sum of r to the fourth power."""
+    return_pairs: int
+    """How many trades have two trades before them on the tape."""
+    bipower: float
+    """Sum over those of |r| times |r of the trade before|."""
+    largest_return: float
+    """Greatest |r|; 0 without changes."""
+    open: str
+    """Price of the trade with the lowest id."""
+    high: str
+    low: str
+    close: str
+    """Price of the trade with the highest id."""
+    open_us: int
+    """Time of the first trade."""
+    high_us: int
+    """Time of the last trade at the highest price."""
+    low_us: int
+    """Time of the last trade at the lowest price."""
+    close_us: int
+    """Time of the last trade."""
+    previous_price: str | None
+    """Price of the trade before the first one; null at the beginning of a tape."""
+    drawdown: float
+    """Greatest fall from a peak within the second, as a fraction of the peak."""
+    drawdown_peak: float
+    """The price that it fell from."""
+    drawdown_trough: float
+    """The price that it fell to."""
+    run_up: float
+    """Greatest rise from a trough within the second, as a fraction of the trough."""
+    mini_crash: float
+    """Greatest fraction that the price moved in a run of at least 10 ticks one way within 1.5 s that ends in this
+    second; 0 without such a run."""
+    largest_size: str
+    """Size of the largest trade."""
+    first_id: int
+    last_id: int
+    first_digits: tuple[int, int, int, int, int, int, int, int, int]
+    """How many sizes begin with the significant digit 1, 2, ... 9."""
+    round_sizes: int
+    """How many sizes have one significant digit only."""
+    received_us: int
+    """Latest of the trades' `received_us`."""
+    tape_us: int
+    """Latest of the times at which the trades were written to the tape; whole milliseconds."""
+
+
+class Window(msgspec.Struct, tag="window", tag_field="type", frozen=True, gc=False):
+    """A sliding window of one product and all its measures.
+
+    Published anew whenever it changes, keyed by product, window and end; the newest version counts. A window without
+    any trade of the product before its end is not published.
+    """
+
+    product: str
+    window: str
+    """Its length, as the feed writes it: ``1m``."""
+    start_us: int
+    """Inclusive; exchange time."""
+    end_us: int
+    """Exclusive; a multiple of the feed's slide."""
+    trades: int
+    missing: int
+    """Trade ids between the window's first and last trade that are not in it: ids that the tape holds as a gap."""
+    volume: str
+    notional: str
+    buy_volume: str
+    open: str | None
+    """Prices of trades within the window, exact; null where it holds none."""
+    high: str | None
+    low: str | None
+    close: str | None
+    last_price: str
+    """Price of the last trade before the window's end, within it or earlier."""
+    last_id: int
+    """Its id."""
+    largest_size: str | None
+    measures: dict[str, float | None]
+    """Each measure by its name in a feed; null where the window does not determine it."""
+    trade_us: int
+    """Exchange time of the newest trade that the window reflects, and below when that trade passed each stage."""
+    received_us: int
+    tape_us: int
+    """When it was written to the tape; whole milliseconds."""
+    pane_us: int
+    """When its pane was written; whole milliseconds."""
+    published_us: int
+    """When this version of the window was published."""
+
+
+class Alert(msgspec.Struct, tag="alert", tag_field="type", frozen=True, gc=False):
+    """A change of an alert's state. All its history has one `fingerprint`; each firing has its own `starts_us`."""
+
+    name: str
+    """The rule's name."""
+    fingerprint: str
+    """Names the alert: rule, product and window."""
+    state: Literal["pending", "inactive", "firing", "resolved"]
+    """pending: the condition holds, but not yet for long enough; inactive: it ceased before it fired."""
+    product: str | None
+    """Null for an alert on the whole feed."""
+    window: str | None
+    severity: Literal["info", "warning", "critical"]
+    summary: str
+    """One sentence with the numbers."""
+    values: dict[str, float]
+    """The measures that the rule watches, as they were at this change."""
+    labels: dict[str, str]
+    """All labels as Alertmanager gets them."""
+    annotations: dict[str, str]
+    since_us: int
+    """Exchange time at which the condition began to hold."""
+    starts_us: int | None
+    """Exchange time at which it fired; null before."""
+    ends_us: int | None
+    """Exchange time at which it resolved; null before."""
+    trade_us: int | None
+    """Exchange time of the trade that brought the change, if a trade did."""
+    changed_us: int
+    """When the monitor made this change, by its machine's clock."""
 
 
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -119,16 +119,27 @@ def _field_docs(message: type[msgspec.Struct]) -> dict[str, str]:
 def _type_name(kind: msgspec.inspect.Type) -> str:
     match kind:
         case msgspec.inspect.UnionType(types=types):
-            return " or ".join(_type_name(option) for option in types)
+            name = " or ".join(_type_name(option) for option in types)
         case msgspec.inspect.LiteralType(values=values):
-            return " or ".join(f'`"{value}"`' for value in values)
+            name = " or ".join(f'`"{value}"`' for value in values)
         case msgspec.inspect.StructType(cls=cls):
-            return f"[{cls.__name__}](#{cls.__name__.lower()})"
-        case msgspec.inspect.BytesType():
-            return "string, base64"
+            name = f"[{cls.__name__}](#{cls.__name__.lower()})"
+        case msgspec.inspect.DictType(value_type=value):
+            name = f"object of {_type_name(value)}"
+        case msgspec.inspect.TupleType(item_types=items):
+            name = f"array of {len(items)} times {_type_name(items[0])}"
         case _:
-            names = {"IntType": "integer", "StrType": "string", "NoneType": "null"}
-            return names[type(kind).__name__]
+            name = _TYPE_NAMES[type(kind)]
+    return name
+
+
+_TYPE_NAMES = {
+    msgspec.inspect.BytesType: "string, base64",
+    msgspec.inspect.FloatType: "number",
+    msgspec.inspect.IntType: "integer",
+    msgspec.inspect.NoneType: "null",
+    msgspec.inspect.StrType: "string",
+}
 
 
 def _plain(text: str) -> str:

@@ -28,3 +28,18 @@ class Topics:
     def cursors(self) -> str:
         """`Cursor`, compacted, keyed by product and owner."""
         return f"{self.prefix}.cursors"
+
+    @property
+    def panes(self) -> str:
+        """`Pane`, compacted, keyed by product and start: ``BTC-USD/1760129460`` (seconds)."""
+        return f"{self.prefix}.panes"
+
+    @property
+    def windows(self) -> str:
+        """`Window`, compacted, keyed by product, window and end: ``BTC-USD/1m/1760129520`` (seconds)."""
+        return f"{self.prefix}.windows"
+
+    @property
+    def alerts(self) -> str:
+        """`Alert`, keyed by fingerprint: every change, in order."""
+        return f"{self.prefix}.alerts"

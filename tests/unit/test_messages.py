@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fulltape.feed.cli import schema_command
-from fulltape.messages import Cursor, Gap, Rejected, Ticker, Trade
+from fulltape.messages import Alert, Cursor, Gap, Pane, Rejected, Ticker, Trade, Window
 from fulltape.schema import message_reader, message_types, messages_json_schema, messages_markdown
 
 DOCS = Path(__file__).parents[2] / "docs" / "messages.md"
@@ -32,12 +32,14 @@ TRADE = Trade(
     run_ticks=1,
     run_start_us=1_779_999_999_000_000,
     run_start_price="64000.00",
+    pane_high="64000.01",
+    pane_low="64000.00",
 )
 TRADE_JSON = (
     b'{"type":"trade","product":"BTC-USD","trade_id":1001,"price":"64000.01","size":"0.00000001","taker_side":"buy",'
     b'"time_us":1780000000000000,"sequence":5,"received_us":1780000000020000,"source":"stream",'
     b'"previous_price":"64000.00","second_previous_price":"64000.00","run_ticks":1,"run_start_us":1779999999000000,'
-    b'"run_start_price":"64000.00"}'
+    b'"run_start_price":"64000.00","pane_high":"64000.01","pane_low":"64000.00"}'
 )
 GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
     (TRADE, TRADE_JSON),
@@ -84,9 +86,123 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
         b'{"type":"cursor","product":"BTC-USD","owner":"0-of-1","incarnation":"f00d","partitions":6,"partition":2,'
         b'"offset":17,"next_id":1002,"last":' + TRADE_JSON + b"}",
     ),
+    (
+        Pane(
+            product="BTC-USD",
+            start_us=1_780_000_000_000_000,
+            trades=2,
+            volume="0.3",
+            notional="19200.0015",
+            buy_volume="0.2",
+            price_mean=64000.005,
+            price_square_deviations=5e-05,
+            changes=2,
+            change_sum=0.01,
+            change_squares=0.0001,
+            return_sum=1.5e-07,
+            return_squares=2.25e-14,
+            return_fourths=5e-28,
+            return_pairs=1,
+            bipower=0.0,
+            largest_return=1.5e-07,
+            open="64000.00",
+            high="64000.01",
+            low="64000.00",
+            close="64000.01",
+            open_us=1_780_000_000_000_000,
+            high_us=1_780_000_000_500_000,
+            low_us=1_780_000_000_000_000,
+            close_us=1_780_000_000_500_000,
+            previous_price=None,
+            drawdown=0.0,
+            drawdown_peak=64000.0,
+            drawdown_trough=64000.0,
+            run_up=1.5e-07,
+            mini_crash=0.0,
+            largest_size="0.2",
+            first_id=1001,
+            last_id=1002,
+            first_digits=(1, 1, 0, 0, 0, 0, 0, 0, 0),
+            round_sizes=2,
+            received_us=1_780_000_000_520_000,
+            tape_us=1_780_000_000_524_000,
+        ),
+        (
+            b'{"type":"pane","product":"BTC-USD","start_us":1780000000000000,"trades":2,"volume":"0.3",'
+            b'"notional":"19200.0015","buy_volume":"0.2","price_mean":64000.005,'
+            b'"price_square_deviations":0.00005,"changes":2,"change_sum":0.01,"change_squares":0.0001,'
+            b'"return_sum":1.5e-7,"return_squares":2.25e-14,"return_fourths":5e-28,"return_pairs":1,'
+            b'"bipower":0.0,"largest_return":1.5e-7,"open":"64000.00","high":"64000.01","low":"64000.00",'
+            b'"close":"64000.01","open_us":1780000000000000,"high_us":1780000000500000,'
+            b'"low_us":1780000000000000,"close_us":1780000000500000,"previous_price":null,"drawdown":0.0,'
+            b'"drawdown_peak":64000.0,"drawdown_trough":64000.0,"run_up":1.5e-7,"mini_crash":0.0,'
+            b'"largest_size":"0.2","first_id":1001,"last_id":1002,"first_digits":[1,1,0,0,0,0,0,0,0],'
+            b'"round_sizes":2,"received_us":1780000000520000,"tape_us":1780000000524000}'
+        ),
+    ),
+    (
+        Window(
+            product="BTC-USD",
+            window="1m",
+            start_us=1_779_999_941_000_000,
+            end_us=1_780_000_001_000_000,
+            trades=2,
+            missing=0,
+            volume="0.3",
+            notional="19200.0015",
+            buy_volume="0.2",
+            open="64000.00",
+            high="64000.01",
+            low="64000.00",
+            close="64000.01",
+            last_price="64000.01",
+            last_id=1002,
+            largest_size="0.2",
+            measures={"vwap": 64000.005, "spread": None},
+            trade_us=1_780_000_000_500_000,
+            received_us=1_780_000_000_520_000,
+            tape_us=1_780_000_000_524_000,
+            pane_us=1_780_000_000_530_000,
+            published_us=1_780_000_000_532_100,
+        ),
+        (
+            b'{"type":"window","product":"BTC-USD","window":"1m","start_us":1779999941000000,'
+            b'"end_us":1780000001000000,"trades":2,"missing":0,"volume":"0.3","notional":"19200.0015",'
+            b'"buy_volume":"0.2","open":"64000.00","high":"64000.01","low":"64000.00","close":"64000.01",'
+            b'"last_price":"64000.01","last_id":1002,"largest_size":"0.2","measures":{"vwap":64000.005,'
+            b'"spread":null},"trade_us":1780000000500000,"received_us":1780000000520000,'
+            b'"tape_us":1780000000524000,"pane_us":1780000000530000,"published_us":1780000000532100}'
+        ),
+    ),
+    (
+        Alert(
+            name="FlashCrash",
+            fingerprint="FlashCrash/BTC-USD/5m",
+            state="firing",
+            product="BTC-USD",
+            window="5m",
+            severity="critical",
+            summary="drawdown over 5m is 6.2 %, above 5 %",
+            values={"drawdown": 0.062},
+            labels={"alertname": "FlashCrash"},
+            annotations={},
+            since_us=1,
+            starts_us=2,
+            ends_us=None,
+            trade_us=2,
+            changed_us=3,
+        ),
+        (
+            b'{"type":"alert","name":"FlashCrash","fingerprint":"FlashCrash/BTC-USD/5m","state":"firing",'
+            b'"product":"BTC-USD","window":"5m","severity":"critical",'
+            b'"summary":"drawdown over 5m is 6.2 %, above 5 %","values":{"drawdown":0.062},'
+            b'"labels":{"alertname":"FlashCrash"},"annotations":{},"since_us":1,"starts_us":2,"ends_us":null,'
+            b'"trade_us":2,"changed_us":3}'
+        ),
+    ),
 ]
 
-read: Callable[[bytes], Any] = message_reader(Trade, Gap, Ticker, Rejected, Cursor)
+read: Callable[[bytes], Any] = message_reader(*message_types())
 
 
 def test_every_message_has_a_golden_form() -> None:
@@ -154,6 +270,8 @@ micros = st.integers(0, 2**53)
         run_ticks=st.integers(-(2**31), 2**31),
         run_start_us=st.none() | micros,
         run_start_price=st.none() | decimals,
+        pane_high=decimals,
+        pane_low=decimals,
     )
 )
 def test_any_trade_survives_the_wire(trade: Trade) -> None:

@@ -24,7 +24,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
 from fulltape.feed.duration import Between, Duration
-from fulltape.feed.measure_names import MEASURES
+from fulltape.measures.names import MEASURES
 from fulltape.topics import Topics
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from fulltape.errors import ConfigurationError
 from fulltape.feed.load import load_feed
 from fulltape.feed.model import CryptoFeed
 from fulltape.feed.sharding import products_of
-from fulltape.kafka import BOOTSTRAP_VARIABLE, client_configuration, ensure_topics, kafka_settings, topic_specs
+from fulltape.kafka import prepare_kafka
 from fulltape.producer.service import ProducerService, ProducerSettings
 from fulltape.telemetry import configure_logging
 
@@ -48,11 +48,7 @@ def producer_settings(
     spec = feed.spec
     if not 0 <= shard < spec.producer.replicas:
         raise ConfigurationError(f"there is no shard {shard}: spec.producer.replicas is {spec.producer.replicas}")
-    kafka = client_configuration(kafka_settings(feed, os.environ))
-    if BOOTSTRAP_VARIABLE in os.environ:  # a laptop's one broker, where no operator makes topics
-        ensure_topics(kafka, topic_specs(feed, replicas=1))
-    elif spec.kafka.topics_managed_by == "Admin":
-        ensure_topics(kafka, topic_specs(feed))
+    kafka = prepare_kafka(feed, os.environ)
     start = spec.producer.start
     return ProducerSettings(
         websocket_url=websocket_url or spec.endpoints.websocket,

@@ -8,7 +8,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from fulltape.feed.cli import schema_command, validate_command
-from fulltape.feed.measure_names import MEASURES
+from fulltape.measures.names import MEASURES
 from fulltape.feed.reference import feed_markdown, feed_schema, fields
 
 ROOT = Path(__file__).parents[3]

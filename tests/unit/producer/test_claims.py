@@ -9,7 +9,7 @@ from fulltape.producer.writer import check_continuity, still_missing
 
 
 def trade(trade_id: int, product: str = "A") -> Trade:
-    return Trade(product, trade_id, "1", "1", "buy", 0, None, 0, "stream", None, None, 0, None, None)
+    return Trade(product, trade_id, "1", "1", "buy", 0, None, 0, "stream", None, None, 0, None, None, "1", "1")
 
 
 def cursor(product: str, owner: str, next_id: int | None, offset: int = 0, partition: int | None = 0) -> Cursor:

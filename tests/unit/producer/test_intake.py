@@ -70,7 +70,22 @@ def test_a_match_becomes_a_trade_with_the_takers_side_and_exact_decimals() -> No
     bench.receive(match(1))
     assert bench.tape == [
         Trade(
-            "BTC-USD", 1, "63514.6", "0.2", "buy", 1783465097164892, 3, 1_000_000, "stream", None, None, 0, None, None
+            "BTC-USD",
+            1,
+            "63514.6",
+            "0.2",
+            "buy",
+            1783465097164892,
+            3,
+            1_000_000,
+            "stream",
+            None,
+            None,
+            0,
+            None,
+            None,
+            "63514.6",
+            "63514.6",
         )
     ]
     assert msgspec.json.decode(bench.wire[0], type=Trade) == bench.tape[0]

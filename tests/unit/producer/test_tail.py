@@ -74,3 +74,14 @@ def test_the_tape_stores_the_takers_side() -> None:
     tail = Tail("BTC-USD", None)
     assert tail.append(match(1, "1", "buy"), 0, 0, "stream").taker_side == "sell"
     assert tail.append(match(2, "1", "sell"), 0, 0, "stream").taker_side == "buy"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["1", "1.0", "1.01", "0.99", "2"]), st.integers(0, 700_000)), max_size=40))
+def test_each_trade_carries_the_extremes_of_its_second_so_far(steps: list[tuple[str, int]]) -> None:
+    tail, now_us, seconds = Tail("BTC-USD", None), 0, dict[int, list[Decimal]]()
+    for index, (price, later_us) in enumerate(steps, 1):
+        now_us += later_us
+        so_far = seconds.setdefault(now_us // 1_000_000, [])
+        so_far.append(Decimal(price))
+        trade = tail.append(match(index, price), now_us, 0, "stream")
+        assert (Decimal(trade.pane_high), Decimal(trade.pane_low)) == (max(so_far), min(so_far))

@@ -48,6 +48,14 @@ MEASURES = {
     "spreadZScore": MeasureName(
         "spread against the trailing hour, in standard deviations", least=_ANY, needs_ticker=True
     ),
-    "staleness": MeasureName("seconds since the last trade"),
+    "staleness": MeasureName("seconds since the last trade, at the window's end"),
+    "trades": MeasureName("number of trades"),
+    "recovery": MeasureName("share of the largest fall that the last price has won back; 1 is all of it"),
+    "miniCrash": MeasureName("largest move of 10 or more ticks one way within 1.5 s, as a fraction", most=math.inf),
+    "largestReturn": MeasureName("largest absolute log return from one trade to the next"),
+    "firstDigitDeviation": MeasureName(
+        "mean absolute deviation of the sizes' first digits from Benford's law", most=2 / 9
+    ),
+    "roundSizeShare": MeasureName("share of the trades whose size has one significant digit", most=1.0),
 }
 """Every measure by its name in a feed."""
