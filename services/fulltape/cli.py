@@ -14,7 +14,9 @@ from fulltape.errors import FulltapeError
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "audit": ("fulltape.audit.cli", "audit_command"),
     "bench": ("fulltape.bench.cli", "bench_command"),
+    "dashboard": ("fulltape.dashboard.cli", "dashboard_command"),
     "local": ("fulltape.local.cli", "local"),
+    "monitor": ("fulltape.monitor.cli", "monitor_command"),
     "producer": ("fulltape.producer.cli", "producer_command"),
     "run": ("fulltape.local.run", "run_command"),
     "sandbox": ("fulltape.sandbox.cli", "sandbox_command"),

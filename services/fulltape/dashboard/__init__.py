@@ -1,0 +1,1 @@
+"""Shows the market and the pipeline to browsers, live."""

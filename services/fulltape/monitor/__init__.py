@@ -1,0 +1,1 @@
+"""Turns panes into sliding windows, and windows into metrics and alerts."""
