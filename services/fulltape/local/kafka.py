@@ -3,8 +3,8 @@
 It is one KRaft node, broker and controller, on 127.0.0.1. Nothing here knows a feed: clients get `bootstrap_servers`
 and, from a secured broker, a folder of credentials.
 
-The data folder holds ``format.json`` (what wrote it), ``log/`` (Kafka's own), ``broker.log``, ``lock``, the broker's
-settings and, where it is secured, ``tls/`` and ``credentials/``.
+The data folder holds ``format.json`` (what wrote it), ``log/`` (Kafka's own), ``broker.log``, ``lock``, ``tmp/``, the
+broker's settings and, where it is secured, ``tls/`` and ``credentials/``.
 """
 
 import atexit
@@ -51,6 +51,7 @@ _OURS = {
     "controller.properties",
     "log4j2.yaml",
     "tls",
+    "tmp",
     "credentials",
 }
 _FREE_PORTS = range(20_000, 32_000)
@@ -271,6 +272,8 @@ class EmbeddedKafka:
             "-XX:MaxGCPauseMillis=20",
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={self.data / 'log4j2.yaml'}",
+            # Libraries unpack native code there, which a killed JVM leaves behind.
+            f"-Djava.io.tmpdir={self.data / 'tmp'}",
             "-cp",
             os.pathsep.join(map(str, jars)),
         ]
@@ -282,6 +285,8 @@ class EmbeddedKafka:
         alone = controller_properties(self.data, self._internal_ports[1])
         (self.data / "controller.properties").write_text(_render(alone))
         (self.data / "log4j2.yaml").write_text(_LOG4J)
+        shutil.rmtree(self.data / "tmp", ignore_errors=True)
+        (self.data / "tmp").mkdir()
 
     def _format(self, storage_tool: list[str]) -> None:
         """Prepare an empty log folder, and credentials where the broker is secured."""
