@@ -24,6 +24,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
 from fulltape.feed.duration import Between, Duration
+from fulltape.feed.patterns import PATTERNS, PatternName
 from fulltape.measures.names import MEASURES
 from fulltape.topics import Topics
 
@@ -156,6 +157,22 @@ Product = Annotated[
         "^[A-Z0-9]{1,20}-[A-Z][A-Z0-9]{0,19}$", 41, "is not a product; write BASE-QUOTE in capitals, such as BTC-USD"
     ),
 ]
+WebAddress = Annotated[
+    str,
+    Shape(
+        "^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$",
+        253,
+        "is not a web address; write https://host or http://host:port",
+    ),
+]
+LabelName = Annotated[
+    str,
+    Shape(
+        "^[a-zA-Z_][a-zA-Z0-9_]*$",
+        100,
+        "is not a name that Alertmanager takes; write letters, digits and '_', not beginning with a digit",
+    ),
+]
 Measure = Annotated[str, AfterValidator(_measure), Field(json_schema_extra={"enum": list(MEASURES)})]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -223,14 +240,7 @@ class Endpoints(FeedModel):
         ),
     ] = "wss://ws-feed.exchange.coinbase.com"
     """Address of the WebSocket feed."""
-    rest: Annotated[
-        str,
-        Shape(
-            "^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$",
-            253,
-            "is not a web address; write https://host or http://host:port",
-        ),
-    ] = "https://api.exchange.coinbase.com"
+    rest: WebAddress = "https://api.exchange.coinbase.com"
     """Address of the REST API, from which missing trades are fetched."""
 
 
@@ -520,48 +530,135 @@ class Warehouse(FeedModel):
         return self
 
 
+BUILT_IN_ALERTS = ("FeedStale", "TradesMissing", "LatencyOverBudget")
+"""Alerts that every feed with analytics has without asking."""
+
+ALERT_LABELS = ("alertname", "feed", "namespace", "product", "window", "severity")
+"""Labels that the monitor sets on every alert, by which Alertmanager tells one from another."""
+
+
+def _alert_name(name: str) -> str:
+    if name in BUILT_IN_ALERTS:
+        raise PydanticCustomError("built_in", "{name} is built in; choose another name", {"name": shown(name)})
+    return name
+
+
+def _own_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Refuse labels that the monitor sets itself."""
+    _refuse(
+        [
+            Mistake((name,), f"is set by the monitor, as are {', '.join(ALERT_LABELS)}; choose another name")
+            for name in labels
+            if name in ALERT_LABELS
+        ]
+    )
+    return labels
+
+
 class AlertRule(FeedModel):
-    """A threshold on a measure of a window, watched for every product."""
+    """A condition on a window, watched for each product: a measure beyond a threshold, or a pattern."""
 
     name: Annotated[
         str,
         Shape(
             "^[A-Z][A-Za-z0-9]*$", 60, "can't name an alert; write letters and digits in CamelCase, as in FlashCrash"
         ),
+        AfterValidator(_alert_name),
     ]
-    """The alert's name, unique within the feed."""
-    measure: Measure
-    """What is watched."""
+    """The alert's name, unique within the feed; FeedStale, TradesMissing and LatencyOverBudget are built in."""
+    measure: Measure | None = None
+    """The measure that is watched. Either this, with above or below, or pattern."""
+    pattern: PatternName | None = None
+    """The pattern that is watched for (docs/alerts.md says what each is): flashCrash, vRecovery, tradeBurst,
+    washTrading or liquidityGap. Either this or measure."""
     window: Annotated[Duration, Between("1s", "1h")]
     """Over which window; one of spec.analytics.windows."""
     above: Finite | None = None
     """Fires when the measure is above this. Either this or below."""
     below: Finite | None = None
     """Fires when the measure is below this. Either this or above."""
+    thresholds: dict[str, Finite] = {}
+    """Thresholds of the pattern in place of its own, each by the name of a measure, as in {drawdown: 0.03}."""
+    products: (
+        Annotated[Many[Product], Field(min_length=1, max_length=200, json_schema_extra=SET), AfterValidator(_once_each)]
+        | None
+    ) = None
+    """The products that are watched; all of the feed's if left out."""
     held_for: Annotated[Duration, Between("0s", "1h"), Field(alias="for")] = Duration("0s")
-    """How long the threshold must stay crossed before the alert fires."""
+    """How long, in the exchange's time, the condition must hold before the alert fires."""
     hysteresis: Annotated[Finite, Field(ge=0)] = 0.0
-    """How far the measure must come back across the threshold before the alert resolves, in the measure's unit."""
+    """How far the measure must come back across the threshold before the alert resolves, in the measure's unit. A
+    pattern has its own: a fifth of each threshold."""
     severity: Literal["info", "warning", "critical"] = "warning"
     """info, warning or critical; becomes a label, by which Alertmanager routes."""
-    labels: dict[str, str] = {}
-    """Further labels of the alert."""
-    annotations: dict[str, str] = {}
+    labels: Annotated[dict[LabelName, str], AfterValidator(_own_labels)] = {}
+    """Further labels of the alert, beside alertname, feed, namespace, product, window and severity."""
+    annotations: dict[LabelName, str] = {}
     """Further annotations of the alert, such as runbook_url."""
 
     @model_validator(mode="after")
-    def _threshold_can_be_crossed(self) -> Self:
-        measure = MEASURES[self.measure]
+    def _watches_one_thing(self) -> Self:
+        if self.measure is None and self.pattern is None:
+            _refuse([Mistake((), "the rule watches nothing; add measure, with above or below, or pattern")])
+        if self.measure is not None and self.pattern is not None:
+            _refuse([Mistake(("pattern",), "measure and pattern exclude each other; keep one, or write two rules")])
+        return self
+
+    @model_validator(mode="after")
+    def _measure_can_cross(self) -> Self:
+        if self.measure is None:
+            return self
+        if self.thresholds:
+            _refuse([Mistake(("thresholds",), "belongs to a rule with pattern; write above or below")])
         if self.above is None and self.below is None:
             _refuse([Mistake((), "the rule has no threshold; add above or below")])
         if self.above is not None and self.below is not None:
             _refuse([Mistake(("below",), "above and below exclude each other; keep one, or write two rules")])
-        hint = f"({measure.description})"
-        if self.above is not None and self.above >= measure.most:
-            _refuse([Mistake(("above",), f"never fires; {self.measure} is at most {measure.most:g} {hint}")])
-        if self.below is not None and self.below <= measure.least:
-            _refuse([Mistake(("below",), f"never fires; {self.measure} is at least {measure.least:g} {hint}")])
+        _refuse(_mistakes_of_threshold(self.measure, self.above, self.below))
         return self
+
+    @model_validator(mode="after")
+    def _pattern_can_appear(self) -> Self:
+        if self.pattern is None:
+            return self
+        pattern = PATTERNS[self.pattern]
+        watched = ", ".join(pattern.thresholds)
+        _refuse(
+            [
+                Mistake((field,), f"belongs to a rule with measure; {self.pattern} has thresholds: {watched}")
+                for field, value in (
+                    ("above", self.above),
+                    ("below", self.below),
+                    ("hysteresis", self.hysteresis or None),
+                )
+                if value is not None
+            ]
+        )
+        _refuse(
+            [
+                Mistake(("thresholds", name), f"is not a threshold of {self.pattern}; it has {watched}")
+                for name in self.thresholds
+                if name not in pattern.thresholds
+            ]
+        )
+        for case in pattern.cases:
+            for condition in case:
+                value = self.thresholds.get(condition.threshold)
+                above, below = (None, value) if condition.below else (value, None)
+                found = _mistakes_of_threshold(condition.measure, above, below)
+                _refuse([Mistake(("thresholds", condition.threshold), mistake.text) for mistake in found])
+        return self
+
+
+def _mistakes_of_threshold(name: str, above: float | None, below: float | None) -> list[Mistake]:
+    """Say where a threshold lies beyond what its measure can reach."""
+    measure = MEASURES[name]
+    hint = f"({measure.description})"
+    if above is not None and above >= measure.most:
+        return [Mistake(("above",), f"never fires; {name} is at most {measure.most:g} {hint}")]
+    if below is not None and below <= measure.least:
+        return [Mistake(("below",), f"never fires; {name} is at least {measure.least:g} {hint}")]
+    return []
 
 
 class Spec(FeedModel):
@@ -601,7 +698,12 @@ class Spec(FeedModel):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = ()
-    """Thresholds on the live windows; need analytics."""
+    """Conditions on the live windows; need analytics."""
+    alertmanagers: Annotated[
+        Many[WebAddress], Field(max_length=10, json_schema_extra=SET), AfterValidator(_once_each)
+    ] = ()
+    """Addresses of the Alertmanagers, each of which gets every alert, such as http://alertmanager.monitoring:9093; need
+    analytics. Without any, alerts are seen on the dashboard and in Kafka."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -631,8 +733,12 @@ class Spec(FeedModel):
         return mistakes
 
     def _mistakes_of_alerts(self) -> list[Mistake]:
-        if self.alerts and self.analytics is None:
-            return [Mistake(("alerts",), "alerts watch windows, and there is no analytics; add analytics: {}")]
+        if self.analytics is None:
+            return [
+                Mistake((field,), "alerts watch windows, and there is no analytics; add analytics: {}")
+                for field, given in (("alerts", self.alerts), ("alertmanagers", self.alertmanagers))
+                if given
+            ]
         mistakes = []
         names: dict[str, int] = {}
         for position, rule in enumerate(self.alerts):
@@ -644,7 +750,7 @@ class Spec(FeedModel):
                         f"{rule.name!r} already names item {first} of the list; rename or remove one",
                     )
                 )
-            if self.analytics is not None and rule.window not in self.analytics.windows:
+            if rule.window not in self.analytics.windows:
                 windows = ", ".join(map(str, self.analytics.windows))
                 mistakes.append(
                     Mistake(
@@ -653,7 +759,7 @@ class Spec(FeedModel):
                         "them",
                     )
                 )
-            if MEASURES[rule.measure].needs_ticker and "ticker" not in self.channels:
+            if rule.measure is not None and MEASURES[rule.measure].needs_ticker and "ticker" not in self.channels:
                 mistakes.append(
                     Mistake(
                         ("alerts", position, "measure"),
@@ -661,6 +767,14 @@ class Spec(FeedModel):
                         "spec.channels",
                     )
                 )
+            mistakes += [
+                Mistake(
+                    ("alerts", position, "products", place),
+                    f"{product} is not one of spec.products; add it there or remove it here",
+                )
+                for place, product in enumerate(rule.products or ())
+                if product not in self.products
+            ]
         return mistakes
 
 

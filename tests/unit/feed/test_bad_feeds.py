@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fulltape.errors import FeedError
 from fulltape.feed.load import load_feed, parse_feed
+from fulltape.measures.names import MEASURES
 
 GOOD = """\
 apiVersion: fulltape.dev/v1alpha1
@@ -123,7 +124,7 @@ BAD = [
         [
             (
                 "5: spec.zebra: is not a field; the fields here are exchange, endpoints, products, "
-                "channels, suspend, retain, producer, kafka, analytics, warehouse, alerts"
+                "channels, suspend, retain, producer, kafka, analytics, warehouse, alerts, alertmanagers"
             )
         ],
     ),
@@ -533,7 +534,142 @@ BAD = [
         ],
     ),
     Bad(
-        "alert without measure", "measure: drawdown, ", "", ["15: spec.alerts[0].measure: is missing: What is watched."]
+        "alert without measure or pattern",
+        "measure: drawdown, ",
+        "",
+        ["15: spec.alerts[0]: the rule watches nothing; add measure, with above or below, or pattern"],
+    ),
+    Bad(
+        "alert with measure and pattern",
+        "above: 0.05, ",
+        "pattern: flashCrash, ",
+        ["15: spec.alerts[0].pattern: measure and pattern exclude each other; keep one, or write two rules"],
+    ),
+    Bad(
+        "misspelt pattern",
+        "measure: drawdown, window: 5m, above: 0.05",
+        "pattern: flashcrsh, window: 5m",
+        ["15: spec.alerts[0].pattern: 'flashcrsh' is not allowed; write flashCrash"],
+    ),
+    Bad(
+        "unknown pattern",
+        "measure: drawdown, window: 5m, above: 0.05",
+        "pattern: headAndShoulders, window: 5m",
+        [
+            (
+                "15: spec.alerts[0].pattern: 'headAndShoulders' is not allowed; write flashCrash, vRecovery, "
+                "tradeBurst, washTrading or liquidityGap"
+            )
+        ],
+    ),
+    Bad(
+        "pattern with the threshold of a measure",
+        "measure: drawdown, window: 5m",
+        "pattern: flashCrash, window: 5m",
+        ["15: spec.alerts[0].above: belongs to a rule with measure; flashCrash has thresholds: miniCrash, drawdown"],
+    ),
+    Bad(
+        "pattern with hysteresis",
+        "measure: drawdown, window: 5m, above: 0.05",
+        "pattern: tradeBurst, window: 5m, hysteresis: 1",
+        [
+            (
+                "15: spec.alerts[0].hysteresis: belongs to a rule with measure; tradeBurst has thresholds: "
+                "tradeRateZScore, trades"
+            )
+        ],
+    ),
+    Bad(
+        "threshold of another pattern",
+        "measure: drawdown, window: 5m, above: 0.05",
+        "pattern: liquidityGap, window: 5m, thresholds: {recovery: 0.5}",
+        ["15: spec.alerts[0].thresholds.recovery: is not a threshold of liquidityGap; it has largestReturn"],
+    ),
+    Bad(
+        "threshold of a pattern in per cent",
+        "measure: drawdown, window: 5m, above: 0.05",
+        "pattern: flashCrash, window: 5m, thresholds: {drawdown: 5}",
+        [
+            (
+                "15: spec.alerts[0].thresholds.drawdown: never fires; drawdown is at most 1 (largest fall from a peak, "
+                "as a fraction of the peak; 0.05 is 5 %)"
+            )
+        ],
+    ),
+    Bad(
+        "threshold of a pattern below the least",
+        "measure: drawdown, window: 5m, above: 0.05",
+        "pattern: washTrading, window: 5m, thresholds: {roundSizeShare: 0}",
+        [
+            (
+                "15: spec.alerts[0].thresholds.roundSizeShare: never fires; roundSizeShare is at least 0 (share of the "
+                "trades whose size has one significant digit)"
+            )
+        ],
+    ),
+    Bad(
+        "thresholds of a measure",
+        "above: 0.05",
+        "thresholds: {drawdown: 0.05}",
+        ["15: spec.alerts[0].thresholds: belongs to a rule with pattern; write above or below"],
+    ),
+    Bad(
+        "unknown measure",
+        "measure: spread,",
+        "measure: spreads,",
+        [f"16: spec.alerts[1].measure: 'spreads' is not a measure; write one of {', '.join(MEASURES)}"],
+    ),
+    Bad(
+        "alert on a product that is not read",
+        "above: 0.05",
+        "above: 0.05, products: [ETH-USD, SOL-USD]",
+        ["15: spec.alerts[0].products[1]: SOL-USD is not one of spec.products; add it there or remove it here"],
+    ),
+    Bad(
+        "alert on no product",
+        "above: 0.05",
+        "above: 0.05, products: []",
+        ["15: spec.alerts[0].products: has 0 entries; write 1 or more"],
+    ),
+    Bad(
+        "name of a built-in alert",
+        "name: FlashCrash",
+        "name: FeedStale",
+        ["15: spec.alerts[0].name: 'FeedStale' is built in; choose another name"],
+    ),
+    Bad(
+        "label that the monitor sets",
+        "above: 0.05",
+        "above: 0.05, labels: {team: risk, severity: page}",
+        [
+            (
+                "15: spec.alerts[0].labels.severity: is set by the monitor, as are alertname, feed, namespace, "
+                "product, window, severity; choose another name"
+            )
+        ],
+    ),
+    Bad(
+        "label that Alertmanager would refuse",
+        "above: 0.05",
+        "above: 0.05, labels: {on-call: risk}",
+        [
+            (
+                "15: spec.alerts[0].labels.on-call: 'on-call' is not a name that Alertmanager takes; write letters, "
+                "digits and '_', not beginning with a digit"
+            )
+        ],
+    ),
+    Bad(
+        "Alertmanager without scheme",
+        "  alerts:",
+        '  alertmanagers: ["alertmanager:9093"]\n  alerts:',
+        ["14: spec.alertmanagers[0]: 'alertmanager:9093' is not a web address; write https://host or http://host:port"],
+    ),
+    Bad(
+        "Alertmanager twice",
+        "  alerts:",
+        '  alertmanagers: ["http://a:9093", "http://a:9093"]\n  alerts:',
+        ["14: spec.alertmanagers[1]: http://a:9093 is already item 0 of the list; remove one"],
     ),
     Bad(
         "unknown window of a rule",

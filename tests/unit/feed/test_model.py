@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from fulltape.feed.duration import Duration
 from fulltape.feed.load import load_feed, parse_feed
 from fulltape.feed.model import CrossFieldError, CryptoFeed, Mistake
+from fulltape.feed.patterns import PATTERNS, Pattern
+from fulltape.measures.names import MEASURES
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 
@@ -100,6 +102,31 @@ def test_a_rule_may_name_its_window_in_another_unit() -> None:
     (loaded,) = feed(analytics={}, alerts=[rule]).spec.alerts
     assert loaded.window == Duration("1m")
     assert loaded.held_for == Duration("2s")
+
+
+def test_a_pattern_needs_no_threshold_and_takes_some() -> None:
+    rules = [
+        {"name": "A", "pattern": "flashCrash", "window": "1m"},
+        {"name": "B", "pattern": "flashCrash", "window": "1m", "thresholds": {"drawdown": 0.03}},
+    ]
+    first, second = feed(analytics={}, alerts=rules).spec.alerts
+    assert (first.pattern, first.measure, dict(first.thresholds)) == ("flashCrash", None, {})
+    assert dict(second.thresholds) == {"drawdown": 0.03}
+
+
+def test_alertmanagers_without_analytics_are_refused() -> None:
+    with pytest.raises(ValidationError, match="there is no analytics; add analytics"):
+        feed(alertmanagers=["http://a:9093"])
+
+
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=list(PATTERNS))
+def test_a_pattern_watches_measures_with_thresholds_that_they_can_cross(pattern: Pattern) -> None:
+    conditions = [condition for case in pattern.cases for condition in case]
+    assert {condition.threshold for condition in conditions} == set(pattern.thresholds)
+    for condition in conditions:
+        measure = MEASURES[condition.measure]
+        assert measure.least < pattern.thresholds[condition.threshold] < measure.most
+        assert not measure.needs_ticker  # so that every feed can have every pattern
 
 
 def test_a_rule_across_fields_names_the_field_at_fault() -> None:

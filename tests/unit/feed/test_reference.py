@@ -8,8 +8,9 @@ from typing import Any
 from click.testing import CliRunner
 
 from fulltape.feed.cli import schema_command, validate_command
-from fulltape.measures.names import MEASURES
+from fulltape.feed.patterns import PATTERNS
 from fulltape.feed.reference import feed_markdown, feed_schema, fields
+from fulltape.measures.names import MEASURES
 
 ROOT = Path(__file__).parents[3]
 
@@ -55,6 +56,19 @@ def test_the_measures_are_listed_where_a_rule_names_one() -> None:
     assert at["spec", "alerts", 0, "measure"]["enum"] == list(MEASURES)
 
 
+def test_the_patterns_are_listed_where_a_rule_names_one() -> None:
+    at = {where: schema for where, schema, _ in fields(feed_schema())}
+    assert at["spec", "alerts", 0, "pattern"]["enum"] == list(PATTERNS)
+
+
+def test_docs_give_every_pattern_with_its_thresholds() -> None:
+    rows = [line for line in (ROOT / "docs" / "alerts.md").read_text().splitlines() if line.startswith("| `")]
+    by_pattern = {row.split("`")[1]: row for row in rows}
+    for name, pattern in PATTERNS.items():
+        for measure, threshold in pattern.thresholds.items():
+            assert f"`{measure}: {threshold:g}`" in by_pattern[name]
+
+
 def test_the_command_prints_what_the_docs_hold() -> None:
     runner = CliRunner()
     assert runner.invoke(schema_command, ["--feed", "--markdown"]).output == feed_markdown()
@@ -64,7 +78,7 @@ def test_the_command_prints_what_the_docs_hold() -> None:
 def test_validate_says_ok_for_good_feeds_and_exits_with_0() -> None:
     path = ROOT / "examples" / "majors.yaml"
     result = CliRunner().invoke(validate_command, [str(path)])
-    assert (result.exit_code, result.output) == (0, f"{path}: OK: default/majors, 10 products, 2 alerts\n")
+    assert (result.exit_code, result.output) == (0, f"{path}: OK: default/majors, 10 products, 7 alerts\n")
 
 
 def test_validate_says_each_mistake_of_each_file_and_exits_with_2(tmp_path: Path) -> None:
