@@ -28,10 +28,20 @@ TRADE_COLUMNS: Mapping[str, str] = MappingProxyType(
         "peak": f"try_cast(pane_high AS {_PRICE})",
         "trough": f"try_cast(pane_low AS {_PRICE})",
         "departed": f"try_cast(run_start_price AS {_PRICE})",
-        "digits": "ltrim('0', replace(size, '.', ''))",
+        "digits": "trim(LEADING '0' FROM replace(size, '.', ''))",
     }
 )
 """Computed for each trade from its fields."""
+
+USABLE = (
+    "product IS NOT NULL AND trade_id IS NOT NULL AND taker_side IN ('buy', 'sell') AND time_us > 0 "
+    "AND received_us IS NOT NULL AND run_ticks IS NOT NULL "
+    "AND p > 0 AND q > 0 AND p * q < 1e20BD AND peak >= p AND trough > 0 AND trough <= p "
+    "AND (previous_price IS NULL OR p1 > 0) AND (second_previous_price IS NULL OR p2 > 0) "
+    "AND (run_start_price IS NULL OR departed > 0)"
+)
+"""Holds for each trade that is as trades are, over its fields and `TRADE_COLUMNS`; else false or null. What fails it
+would make a sum overflow or divide by zero, and so end the stream."""
 
 RETURN_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -80,12 +90,12 @@ PANE_COLUMNS: Mapping[str, str] = MappingProxyType(
         "drawdown_peak": "max_by(CAST(peak AS DOUBLE), fall)",
         "drawdown_trough": "max_by(x, fall)",
         "run_up": "max(rise)",
-        "mini_crash": "max(run)",
+        "mini_crash": "coalesce(max(run), 0D)",
         "largest_size": "max(q)",
         "first_id": "min(trade_id)",
         "last_id": "max(trade_id)",
         "first_digits": "array(" + ", ".join(f"count_if(digit = '{digit}')" for digit in range(1, 10)) + ")",
-        "round_sizes": "count_if(length(rtrim('0', digits)) = 1)",
+        "round_sizes": "count_if(length(trim(TRAILING '0' FROM digits)) = 1)",
         "received_us": "max(received_us)",
         "tape_us": "max(tape_us)",
     }
