@@ -7,12 +7,12 @@ it. No secret appears in a message or a repr.
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its documented names, which it does not list
@@ -43,7 +43,18 @@ _REFUSALS = {
     KafkaError.ILLEGAL_SASL_STATE,
 }
 
+_PASSING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+"""What passes by itself soon after a topic was made or a broker came back."""
+
 _POLL_SECONDS = 0.25
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +440,24 @@ def _check_client_certificate(certificate_path: Path, key_path: Path) -> None:
         raise ConfigurationError(f"{key_path}: holds no PEM private key; mount the right Secret there") from None
     if key.public_key() != certificate.public_key():
         raise ConfigurationError(f"{key_path}: is not the key of {certificate_path}; take both from the same Secret")
+
+
+def patiently(ask: Callable[[], T], timeout_seconds: float = 15.0) -> T:
+    """Ask a broker until it answers: of a topic made just now, or after its return, it may not lead yet.
+
+    Raises:
+        KafkaException: it did not answer well in time.
+
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            return ask()
+        except KafkaException as problem:
+            error = problem.args[0]
+            if not (error.retriable() or error.code() in _PASSING) or time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_SECONDS)
 
 
 def partition_of(key: str, partitions: int) -> int:
