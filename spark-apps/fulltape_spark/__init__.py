@@ -1,1 +1,1 @@
-"""The Spark applications: panes and archive. Not built yet."""
+"""The Spark applications: panes (`fulltape_spark.panes`); the archive is to come."""

@@ -40,6 +40,8 @@ class JarSet:
     dependencies: Sequence[tuple[str, str, str]]
     """Group, artifact and version."""
     lock: Path
+    transitive: bool = True
+    """Whether what the dependencies need comes along."""
 
 
 KAFKA_VERSION = "4.3.1"
@@ -54,7 +56,22 @@ KAFKA = JarSet(
 )
 """A broker with its storage tool, and no Connect, REST or command-line tools."""
 
-JAR_SETS = (KAFKA,)
+SPARK_KAFKA_VERSION = "4.2.0"
+
+SPARK_KAFKA = JarSet(
+    name=f"spark-kafka-{SPARK_KAFKA_VERSION}",
+    dependencies=(
+        ("org.apache.spark", "spark-sql-kafka-0-10_2.13", SPARK_KAFKA_VERSION),
+        ("org.apache.spark", "spark-token-provider-kafka-0-10_2.13", SPARK_KAFKA_VERSION),
+        ("org.apache.kafka", "kafka-clients", "3.9.2"),
+        ("org.apache.commons", "commons-pool2", "2.13.1"),
+    ),
+    lock=Path(__file__).with_name("spark-kafka-jars.lock"),
+    transitive=False,
+)
+"""Spark's Kafka connector, of the newest versions that were published. All else that it needs pyspark brings along."""
+
+JAR_SETS = (KAFKA, SPARK_KAFKA)
 
 
 def cache_folder() -> Path:
@@ -148,7 +165,8 @@ def _replace(folder: Path, jar_set: JarSet, lock: Mapping[str, str]) -> None:
 def _resolve(jar_set: JarSet, scratch: Path, expected: int) -> None:
     """Have Ivy put a set's jars into ``scratch/jars``."""
     dependencies = "".join(
-        f'<dependency org={quoteattr(group)} name={quoteattr(artifact)} rev={quoteattr(version)} conf="default"/>'
+        f"<dependency org={quoteattr(group)} name={quoteattr(artifact)} rev={quoteattr(version)}"
+        f' conf="default" transitive="{str(jar_set.transitive).lower()}"/>'
         for group, artifact, version in jar_set.dependencies
     )
     (scratch / "ivy.xml").write_text(

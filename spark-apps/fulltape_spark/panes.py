@@ -1,0 +1,354 @@
+"""`python -m fulltape_spark.panes --feed FILE`: turns a feed's tape into panes until it is told to stop.
+
+It runs as long as its query does: what ends the query ends the process, with a non-zero code, and whoever runs it
+starts it again. Only a checkpoint that can't be continued is mended here, by beginning again from the tape.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from fulltape.errors import ConfigurationError, FulltapeError
+from fulltape.feed.duration import Duration
+from fulltape.feed.load import load_feed
+from fulltape.feed.model import CryptoFeed
+from fulltape.kafka import ClientConfiguration, kafka_settings, prepare_kafka, probe_broker
+from fulltape.local.jars import cache_folder
+from fulltape.telemetry import configure_logging, probes
+from fulltape_spark.checkpoint import Beginning, CheckpointFolder, Tape
+from fulltape_spark.kafka_options import java_client_options
+from fulltape_spark.panes_metrics import PanesMetrics
+from fulltape_spark.session import Spark
+from fulltape_spark.stream import SETTINGS, Progress, Query, Route, Trigger, cause_of, failure_of, progress_of, start
+from fulltape_spark.warmup import warm_up
+
+TRIGGER_VARIABLE = "FULLTAPE_TRIGGER"
+"""Environment variable: ``real-time`` (the default) or ``micro-batch``, for want of a connector or for comparison."""
+
+BATCH_VARIABLE = "FULLTAPE_BATCH"
+"""Environment variable: the time between two checkpoints, such as ``30s``; the default is 5 minutes. Processing pauses
+at each for about half a second, and a restart reads again what came since the last."""
+
+WARM_UP_VARIABLE = "FULLTAPE_WARM_UP"
+"""Environment variable: ``0`` leaves the warm-up out."""
+
+_BATCH_SECONDS = 300.0
+
+_SHORTEST_BATCH_SECONDS = 5.0
+_HEAP_MIB = 1024
+_POLL_SECONDS = 0.25
+_PROBE_SECONDS = 5.0
+_MARGIN_US = 5_000_000
+
+_log = logging.getLogger("fulltape.panes")
+
+
+class QueryFailedError(FulltapeError):
+    """The streaming query ended by itself; the text is the innermost cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class PanesSettings:
+    """All that one stream of panes needs to know."""
+
+    feed: CryptoFeed
+    kafka: ClientConfiguration
+    stream: int
+    checkpoint: Path
+    trigger: Trigger
+    batch_seconds: float
+    warm: bool
+    host: str
+    port: int
+
+
+class PanesService:
+    """Runs one stream. Spark blocks, so that it has a thread of its own; probes are served by the loop."""
+
+    def __init__(self, settings: PanesSettings) -> None:
+        self._settings = settings
+        self._stop = threading.Event()
+        self._problem: str | None = "Spark is being started"
+        self._metrics = PanesMetrics(settings.feed.metadata.name, settings.stream)
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        Raises:
+            FulltapeError: the surroundings are not as needed, or the query ended by itself.
+
+        """
+        settings = self._settings
+        async with probes(
+            settings.host,
+            settings.port,
+            healthy=lambda: None,  # what ails the query ends the process
+            ready=lambda: self._problem,
+            registry=self._metrics.registry,
+        ) as port:
+            _log.info("probes and metrics on http://%s:%d", settings.host, port)
+            await asyncio.to_thread(self._work)
+
+    def _work(self) -> None:
+        settings = self._settings
+        analytics = settings.feed.spec.analytics
+        assert analytics is not None  # checked with the settings
+        topics = settings.feed.topics
+        tape = Tape(settings.kafka, topics.trades)
+        folder = CheckpointFolder(settings.checkpoint)
+        route = Route(
+            kafka=java_client_options(kafka_settings(settings.feed, os.environ)),
+            tape=topics.trades,
+            panes=topics.panes,
+            name=f"{topics.prefix}.panes-{settings.stream}",
+            watermark_us=analytics.watermark.us,
+            trigger=settings.trigger,
+        )
+        # Of a batch every task runs all the time: those that read a partition, and as many that keep the sums.
+        slots = 2 * tape.partitions
+        spark_settings = {**SETTINGS, "spark.sql.shuffle.partitions": str(tape.partitions)}
+        started = time.monotonic()
+        with Spark(slots, spark_settings, _HEAP_MIB) as spark, _death_reported():
+            _log.info("Spark runs after %.1f s", time.monotonic() - started)
+            stream = _Stream(settings, spark.session, route, tape, folder)
+            if settings.warm and not self._stop.is_set():
+                self._problem = "warming up"
+                warm_up(spark.session, route, settings.kafka, tape.partitions, stream.complete_from_us)
+                _log.info("warm after %.1f s", time.monotonic() - started)
+            self._problem = "the query is being started"
+            try:
+                stream.start()
+                while not self._stop.wait(_POLL_SECONDS):
+                    stream.watch()
+                    if stream.progress is not None:
+                        self._metrics.observe(stream.progress)
+                    if self._problem is not None and stream.is_running(spark.running_tasks(), slots):
+                        self._problem = None
+                        _log.info("ready after %.1f s", time.monotonic() - started)
+                        spark.quicken_next_start()
+            finally:
+                stream.stop()
+
+
+@contextmanager
+def _death_reported() -> Iterator[None]:
+    """Turn what py4j raises when the JVM is gone into one line."""
+    try:
+        yield
+    except (Py4JError, ConnectionError) as error:
+        raise QueryFailedError(f"the JVM of the Spark driver ended or failed: {cause_of(error)}") from error
+
+
+class _Stream:
+    """The query of one stream, begun anew where its checkpoint can't be continued."""
+
+    def __init__(
+        self, settings: PanesSettings, session: SparkSession, route: Route, tape: Tape, folder: CheckpointFolder
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._route = route
+        self._tape = tape
+        self._folder = folder
+        self._identity = tape.identity(settings.trigger)
+        kept = folder.read(self._identity)
+        if isinstance(kept, str):
+            self._give_up_checkpoint(kept)
+            kept = None
+        self._continues = kept is not None
+        if kept is not None:
+            _log.info("continuing from the checkpoint in %s", folder.folder)
+        self._beginning = kept or self._begin()
+        self._first_batch_seconds = settings.batch_seconds
+        self.progress: Progress | None = None
+        """Of the last batch that was completed since the query was started."""
+        self._query: Query | None = None
+
+    @property
+    def complete_from_us(self) -> int:
+        """Panes that begin earlier are left out."""
+        return self._beginning.complete_from_us
+
+    def start(self) -> None:
+        """Start the query.
+
+        Raises:
+            QueryFailedError: Spark can't.
+
+        """
+        self._first_batch_seconds = first_batch_seconds(self._settings, time.time())
+        self._start(self._first_batch_seconds)
+
+    def watch(self) -> None:
+        """See how the query is, and do what is due.
+
+        Raises:
+            QueryFailedError: it ended by itself.
+
+        """
+        assert self._query is not None  # it was started
+        failure = failure_of(self._query)
+        if failure is not None:
+            self._mend(failure)
+            return
+        self.progress = progress_of(self._query, self.progress)
+        if self.progress is not None and self._first_batch_seconds != self._settings.batch_seconds:
+            self._first_batch_seconds = self._settings.batch_seconds
+            self.stop()
+            self._start(self._settings.batch_seconds)
+
+    def is_running(self, tasks: int, slots: int) -> bool:
+        """Tell whether a trade that comes now would be seen at once."""
+        return tasks >= slots if self._settings.trigger == "real-time" else self.progress is not None
+
+    def stop(self) -> None:
+        """End the query; what it did since its last checkpoint will be done again."""
+        if self._query is not None:
+            self._query.stop()
+
+    def _mend(self, failure: str) -> None:
+        """Begin anew from the tape where it may be the checkpoint that ended the query, else give up."""
+        if not self._continues or self.progress is not None:
+            raise QueryFailedError(f"the query ended: {failure}")
+        probe_broker(self._settings.kafka, _PROBE_SECONDS)  # else it is Kafka, and the checkpoint may be sound
+        self._give_up_checkpoint(failure)
+        self._continues = False
+        self._beginning = self._begin()
+        self._start(self._first_batch_seconds)
+
+    def _give_up_checkpoint(self, reason: str) -> None:
+        aside = self._folder.set_aside()
+        _log.warning("the checkpoint can't be continued (%s); set aside as %s", reason, aside)
+
+    def _begin(self) -> Beginning:
+        """Find where the tape holds all that windows can still need, and begin a checkpoint with that."""
+        analytics = self._settings.feed.spec.analytics
+        assert analytics is not None
+        back_us = analytics.watermark.us + max(window.us for window in analytics.windows) + _MARGIN_US
+        beginning = self._tape.begin(self._identity, time.time_ns() // 1000 - back_us)
+        self._folder.begin(beginning)
+        _log.info("beginning %.0f s back in the tape, at offsets %s", back_us / 1e6, beginning.offsets)
+        return beginning
+
+    def _start(self, batch_seconds: float) -> None:
+        try:
+            self._query = start(
+                self._session,
+                self._route,
+                self._folder.spark,
+                offsets=self._beginning.offsets,
+                complete_from_us=self._beginning.complete_from_us,
+                batch_seconds=batch_seconds,
+            )
+        except (PySparkException, Py4JJavaError) as error:
+            self._mend(cause_of(error))
+
+
+def first_batch_seconds(settings: PanesSettings, now: float) -> float:
+    """Return how long the first batch is to last, so that two streams never pause together.
+
+    The boundaries of stream 0 lie at multiples of the batch's length since the epoch, those of stream 1 in between.
+    A single stream has nobody to give way to.
+    """
+    length = settings.batch_seconds
+    analytics = settings.feed.spec.analytics
+    if analytics is None or analytics.replicas == 1 or settings.trigger != "real-time":
+        return length
+    until = (settings.stream / analytics.replicas * length - now) % length
+    return until if until >= _SHORTEST_BATCH_SECONDS else until + length
+
+
+def panes_settings(
+    feed: CryptoFeed, stream: int, checkpoint: Path | None, environment: Mapping[str, str], *, host: str, port: int
+) -> PanesSettings:
+    """Work out what one stream of ``feed`` does, and make its topics where no operator does.
+
+    Raises:
+        ConfigurationError: the feed has no such stream, a variable is not as it must be, credentials can't be read.
+        KafkaUnavailableError: no broker answers, or it refuses.
+
+    """
+    if feed.spec.analytics is None:
+        raise ConfigurationError(f"feed {feed.metadata.name} has no spec.analytics, so that there are no panes to make")
+    replicas = feed.spec.analytics.replicas
+    if not 0 <= stream < replicas:
+        raise ConfigurationError(f"there is no stream {stream}: spec.analytics.replicas is {replicas}")
+    trigger = environment.get(TRIGGER_VARIABLE) or "real-time"
+    if trigger not in typing.get_args(Trigger):
+        raise ConfigurationError(f"{TRIGGER_VARIABLE} is {trigger!r}; set it to real-time or micro-batch")
+    batch_seconds = _batch_seconds(environment)
+    return PanesSettings(
+        feed=feed,
+        kafka=prepare_kafka(feed, environment),
+        stream=stream,
+        checkpoint=checkpoint or cache_folder() / "checkpoints" / f"{feed.topics.prefix}-panes-{stream}",
+        trigger=typing.cast("Trigger", trigger),
+        batch_seconds=batch_seconds,
+        warm=environment.get(WARM_UP_VARIABLE) != "0",
+        host=host,
+        port=port,
+    )
+
+
+def _batch_seconds(environment: Mapping[str, str]) -> float:
+    text = environment.get(BATCH_VARIABLE)
+    if not text:
+        return _BATCH_SECONDS
+    try:
+        seconds = Duration(text).seconds
+    except ValueError as error:
+        raise ConfigurationError(f"{BATCH_VARIABLE}: {error}") from None
+    if seconds < _SHORTEST_BATCH_SECONDS:
+        raise ConfigurationError(f"{BATCH_VARIABLE} is {text}; set it to {_SHORTEST_BATCH_SECONDS:g}s or more")
+    return seconds
+
+
+async def _run(settings: PanesSettings) -> None:
+    service = PanesService(settings)
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, service.stop)
+    await service.run()
+
+
+@click.command()
+@click.option("--feed", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The CryptoFeed file.")
+@click.option("--stream", type=int, default=0, envvar="FULLTAPE_STREAM", show_default=True, help="Which replica.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that keeps its state.  [default: in $XDG_CACHE_HOME/fulltape or ~/.cache/fulltape]",
+)
+@click.option("--host", default="127.0.0.1", envvar="FULLTAPE_HOST", show_default=True, help="Where to serve metrics.")
+@click.option("--port", default=0, envvar="FULLTAPE_PORT", help="Port for metrics and probes; 0 takes a free one.")
+def main(*, feed: Path, stream: int, checkpoint: Path | None, host: str, port: int) -> None:
+    """Turn the feed's tape into panes until SIGTERM."""
+    configure_logging()
+    try:
+        settings = panes_settings(load_feed(feed), stream, checkpoint, os.environ, host=host, port=port)
+        asyncio.run(_run(settings))
+    except FulltapeError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
