@@ -1,8 +1,9 @@
 # The commands of the repository; `make help` lists them. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test unit lint format bench lock clean
+.PHONY: help setup setup-tests run test unit lint format bench lock clean
 
 BIN := .venv/bin
+FEED ?= examples/majors.yaml
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -10,10 +11,13 @@ help: ## List these commands
 setup: ## Prepare .venv with everything, Java and Kafka's jars
 	@scripts/setup.sh
 
-run: setup ## Run the example feed on this machine
-	$(BIN)/fulltape run examples/majors.yaml
+setup-tests:
+	@scripts/setup.sh --tests
 
-test: lint ## Check and test everything
+run: setup ## Run a feed on this machine: make run FEED=examples/majors.yaml
+	$(BIN)/fulltape run $(FEED)
+
+test: setup-tests lint ## Check and test everything
 	$(BIN)/pytest
 
 unit: setup ## Test what needs no server: quick
@@ -29,8 +33,9 @@ format: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: setup ## Measure the tape against its peer (minutes)
+bench: setup ## Measure the tape against its peer, and the way of a trade to the browser (minutes)
 	$(BIN)/fulltape bench tape
+	$(BIN)/fulltape bench live
 
 lock: setup ## Resolve the dependencies of pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \

@@ -2,6 +2,7 @@
 # Prepares all that `.venv/bin/fulltape`, its tests and its benchmarks need; `make setup` calls it.
 # Quick and silent where nothing has changed. System packages are installed where this is root on Debian or Ubuntu;
 # elsewhere a line says what to install. PYTHON names another interpreter than python3.
+# With --tests it also installs what only tests need, a browser.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -28,8 +29,27 @@ install() {
   say "$purpose: installing $* with apt-get"
   [[ -n ${apt_updated:-} ]] || apt-get update -qq
   apt_updated=1
+  start_no_services
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
 }
+
+# Debian starts a service with its package; what asks leave of this file is told no. One that is there stays as it is.
+start_no_services() {
+  local policy=/usr/sbin/policy-rc.d
+  [[ ! -e $policy ]] || return 0
+  trap "rm -f $policy" EXIT
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod +x "$policy"
+}
+
+# Install a package that much works without, where this may; tried once for each .venv: install_optional WHAT-FOR PACKAGE
+install_optional() {
+  if command -v apt-get >/dev/null && [[ $(id -u) -eq 0 && ! -e .venv/without-$2 ]]; then
+    (install "$1" "" "$2") || { say "going on without $2" && touch ".venv/without-$2"; }
+  fi
+}
+
+has() { command -v "$1" >/dev/null; }
 
 has_python_headers() {
   "$python" -c 'import pathlib, sys, sysconfig
@@ -74,6 +94,17 @@ if ! has_java; then
   fi
   install "Java 17 or later is missing" "brew install openjdk@17" "$java"
   has_java || .venv/bin/python -c 'from fulltape.local.java import find_java; find_java()' # fails, and says why
+fi
+
+# Without Alertmanager, alerts are on the page and in the terminal alone; without Chromium, the tests of the page are
+# skipped.
+if ! has prometheus-alertmanager && ! has alertmanager; then
+  install_optional "Alertmanager is missing" prometheus-alertmanager
+  # Nor shall the package's service start with the machine: fulltape runs an Alertmanager of its own.
+  ! has update-rc.d || update-rc.d prometheus-alertmanager disable >/dev/null 2>&1 || true
+fi
+if [[ ${1:-} == --tests ]] && ! has chromium; then
+  install_optional "Chromium is missing" chromium
 fi
 
 .venv/bin/python -m fulltape.local.jars

@@ -1,33 +1,52 @@
-"""`fulltape run FEED`: a feed on one machine with no cluster: Kafka, the exchange or a sandbox, and the producers.
+"""`fulltape run FEED`: a feed on one machine with no cluster.
 
-Each part is the program that a cluster runs too, as a child process; one that ends is started again, with back-off.
+Each workload is the program that a cluster runs too, as a child process; beside them runs what a cluster has already: a
+Kafka broker, an Alertmanager where one is installed and, where Coinbase is out of reach, a sandbox exchange.
 """
 
+import asyncio
+import contextlib
+import os
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import webbrowser
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import aiohttp
 import click
+from confluent_kafka import KafkaException
 from rich.console import Console
+from rich.text import Text
 
+from fulltape.errors import ConfigurationError
 from fulltape.feed.load import load_feed
-from fulltape.feed.model import CryptoFeed
-from fulltape.kafka import BOOTSTRAP_VARIABLE
-from fulltape.local.child import start_child
+from fulltape.local.alerts import AlertTail
 from fulltape.local.cli import default_data_folder
-from fulltape.local.kafka import EmbeddedKafka, free_port
+from fulltape.local.compose import Composition, Plan, compose, log_folder
+from fulltape.local.jars import KAFKA, SPARK_KAFKA, ensure_jars
+from fulltape.local.java import find_java
+from fulltape.local.kafka import free_port
+from fulltape.local.parts import Keeper, Part, State
+from fulltape.local.readings import Meter
+from fulltape.local.surroundings import (
+    available_memory_mib,
+    check_memory,
+    check_packages,
+    check_page_port,
+    check_room,
+    exchange_answers,
+    has_desktop,
+)
+from fulltape.local.view import RunConsole, View
+from fulltape.workloads import workloads
 
-_BACKOFF_SECONDS = (0.5, 30.0)
-_SETTLED_SECONDS = 30.0
-_REACHABLE_SECONDS = 3.0
-_DRAIN_SECONDS = 12.0
+_ROOM_MIB = 1024
+_KAFKA_MIB = 768
+_MEASURE_SECONDS = 1.0
+_ALERTS_SECONDS = 0.2
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command("run")
@@ -39,117 +58,152 @@ _DRAIN_SECONDS = 12.0
     show_default=True,
     help="auto: Coinbase where it can be reached, else the sandbox.",
 )
-@click.option("--rate", default=200, show_default=True, help="Trades/s of the sandbox.")
-def run_command(*, feed: Path, exchange: str, rate: int) -> None:
-    """Run the feed FEED on this machine until Ctrl-C."""
+@click.option("--rate", type=click.IntRange(min=1), default=200, show_default=True, help="Trades/s of the sandbox.")
+@click.option("--scenario", type=click.Choice(["flash_crash", "spike"]), help="Begin the sandbox with this scenario.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Of the page; 0: any free port."
+)
+@click.option("--no-browser", is_flag=True, help="Don't open the page.")
+def run_command(*, feed: Path, exchange: str, rate: int, scenario: str | None, port: int, no_browser: bool) -> None:
+    """Run the feed FEED on this machine until Ctrl-C: Kafka, the exchange, and all that the feed asks for."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the run itself listens
     loaded = load_feed(feed)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console(stderr=True)
-    live = exchange == "coinbase" or (exchange == "auto" and _reachable(loaded.spec.endpoints.rest))
-    # A sandbox begins its trade ids anew at every start, so its tape is not kept.
-    data = default_data_folder() if live else None
-    try:
-        with EmbeddedKafka(data) as broker, tempfile.TemporaryDirectory(prefix="fulltape-run-") as folder:
-            kept = f"kept in {data}" if data else "thrown away at the end"
-            console.print(f"Kafka on {broker.bootstrap_servers}; its data is {kept}")
-            _run(loaded, feed, _Surroundings(broker, Path(folder), console), sandbox_rate=None if live else rate)
-    except KeyboardInterrupt:
-        console.print("stopped")
-
-
-@dataclass(frozen=True, slots=True)
-class _Surroundings:
-    broker: EmbeddedKafka
-    folder: Path
-    console: Console
-
-
-@dataclass(slots=True)
-class _Part:
-    """One child process, and its history."""
-
-    name: str
-    command: Sequence[str]
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    attempt: int = 0
-    due: float = field(default_factory=time.monotonic)
-
-
-def _run(feed: CryptoFeed, file: Path, surroundings: _Surroundings, *, sandbox_rate: int | None) -> None:
-    """Start every part, and keep all of them running, until KeyboardInterrupt."""
-    console = surroundings.console
-    fulltape = (sys.executable, "-m", "fulltape.cli")
-    parts: list[_Part] = []
-    exchange: list[str] = []
-    if sandbox_rate is not None:
-        websocket, rest = free_port(), free_port()
-        console.print(f"the exchange is a sandbox with a synthetic market: ws://127.0.0.1:{websocket}")
-        options = ["--json", "--port", str(websocket), "--rest-port", str(rest), "--rate", str(sandbox_rate)]
-        parts.append(_Part("sandbox", [*fulltape, "sandbox", *options, "--products", ",".join(feed.spec.products)]))
-        exchange = ["--websocket-url", f"ws://127.0.0.1:{websocket}", "--rest-url", f"http://127.0.0.1:{rest}"]
-    else:
-        console.print(f"the exchange is {feed.spec.endpoints.websocket}")
-    for shard in range(feed.spec.producer.replicas):
-        port = free_port()
-        console.print(f"producer {shard}: http://127.0.0.1:{port}/metrics, /readyz, /healthz")
-        command = [*fulltape, "producer", "--feed", str(file), "--shard", str(shard), "--port", str(port), *exchange]
-        parts.append(_Part(f"producer {shard}", command))
-    console.print(
-        f"the tape is {feed.topics.trades}; prove it with:"
-        f" fulltape audit {feed.topics.trades} --bootstrap-servers {surroundings.broker.bootstrap_servers}"
+    programs = workloads(loaded)
+    if not programs:
+        raise ConfigurationError(f"{feed}: the feed is suspended, so nothing would run; set spec.suspend to false")
+    if scenario is not None and exchange == "coinbase":
+        raise click.UsageError("--scenario is the sandbox's and Coinbase is asked for: give one of them")
+    live = exchange == "coinbase" or (
+        exchange == "auto" and scenario is None and exchange_answers(loaded.spec.endpoints.rest)
     )
-    try:
-        while True:
-            for part in parts:
-                _keep_running(part, surroundings)
-            time.sleep(0.2)
-    finally:
-        _stop(parts)
+    plan = Plan(
+        feed=loaded,
+        file=feed.absolute(),
+        programs=programs,
+        sandbox=None if live else ("--rate", str(rate), *(("--scenario", scenario) if scenario else ())),
+        # A sandbox begins its trade ids anew at every start, so its tape is not kept.
+        data=default_data_folder() if live else None,
+        page_port=port or free_port(),
+    )
+    check(plan)
+    console = RunConsole()
+    with log_folder(loaded.metadata.name) as logs, tempfile.TemporaryDirectory(prefix="fulltape-run-") as scratch:
+        composition = compose(plan, scratch=Path(scratch), logs=logs)
+        opens_page = not no_browser and console.is_terminal and has_desktop(os.environ)
+        asyncio.run(Run(composition, console, opens_page=opens_page).until_told())
 
 
-def _keep_running(part: _Part, surroundings: _Surroundings) -> None:
-    now = time.monotonic()
-    if part.process is not None and part.process.poll() is not None:
-        code = part.process.returncode
-        part.attempt = 0 if now - part.started > _SETTLED_SECONDS else part.attempt + 1
-        pause = min(_BACKOFF_SECONDS[1], _BACKOFF_SECONDS[0] * 2.0**part.attempt)
-        last_words = _log(part, surroundings).read_text(errors="replace").splitlines()[-1:]
-        surroundings.console.print(
-            f"[red]{part.name} ended with {code}[/]; again in {pause:g} s: {' '.join(last_words)}", highlight=False
+def check(plan: Plan) -> None:
+    """Check all that a run needs of this machine, and fetch the jars that are not here yet.
+
+    Raises:
+        ConfigurationError: something is missing, in use or too small; says what and the mend.
+
+    """
+    find_java()
+    needs_spark = any(program.component == "panes" for program in plan.programs)
+    if needs_spark:
+        check_packages({"pyspark": "analytics", "fulltape_spark": "analytics"})
+    check_room(Path(tempfile.gettempdir()), _ROOM_MIB, "a run")
+    if plan.data is not None:
+        check_room(plan.data, _ROOM_MIB, "the tape")
+    check_memory(_KAFKA_MIB + sum(program.memory_mib for program in plan.programs), available_memory_mib())
+    if plan.has_page:
+        check_page_port(plan.page_port)
+    for jars in (KAFKA, SPARK_KAFKA) if needs_spark else (KAFKA,):
+        ensure_jars(jars)
+
+
+class Run:
+    """A composition that runs, and what a person sees of it."""
+
+    def __init__(self, composition: Composition, console: Console, *, opens_page: bool) -> None:
+        self._composition = composition
+        self._keeper = Keeper(composition.groups, self._changed)
+        self._meter = Meter()
+        self._view = View(
+            console,
+            title=composition.title,
+            footer=composition.notes,
+            parts=self._keeper.parts,
+            figures=self._meter.figures,
         )
-        part.process, part.due = None, now + pause
-    elif part.process is None and now >= part.due:
-        environment = {BOOTSTRAP_VARIABLE: surroundings.broker.bootstrap_servers}
-        part.process = start_child(part.command, output=_log(part, surroundings), environment=environment)
-        part.started = now
+        self._opens_page = opens_page
 
+    async def until_told(self) -> None:
+        """Run everything until the first SIGINT, SIGTERM or SIGHUP, then stop it in order; a second one kills it.
 
-def _log(part: _Part, surroundings: _Surroundings) -> Path:
-    return surroundings.folder / f"{part.name.replace(' ', '-')}.log"
+        Raises:
+            FulltapeError: a part could not be started for the first time.
 
+        """
+        told = asyncio.Event()
 
-def _stop(parts: Sequence[_Part]) -> None:
-    """End the parts in order of the data's way, each with time to finish what it has."""
-    for part in parts:
-        if part.process is not None and part.process.poll() is None:
-            part.process.terminate()
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    for part in parts:
-        if part.process is not None:
+        def tell() -> None:
+            if told.is_set():
+                self._keeper.kill()
+            told.set()
+
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, tell)
+        with self._view:
+            tasks = [
+                asyncio.create_task(work)
+                for work in (told.wait(), self._keeper.run(), self._measure(), self._follow_alerts())
+            ]
             try:
-                part.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                part.process.kill()
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                told.set()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await self._keeper.stop()
+            for task in done:
+                task.result()  # raises what ended the run
 
+    async def _measure(self) -> None:
+        """Read the parts' metrics every second."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_MEASURE_SECONDS)) as session:
+            while True:
+                texts = {}
+                for part in self._keeper.parts:
+                    if part.metrics is not None and part.been_ready.is_set():
+                        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                            async with session.get(part.metrics) as answer:
+                                texts[part.name] = await answer.text()
+                self._meter.add(time.monotonic(), texts)
+                await asyncio.sleep(_MEASURE_SECONDS)
 
-def _reachable(url: str) -> bool:
-    """Tell whether a TCP connection to the exchange's REST can be made."""
-    parts = urlsplit(url)
-    try:
-        with socket.create_connection(
-            (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)), _REACHABLE_SECONDS
-        ):
-            return True
-    except OSError:
-        return False
+    async def _follow_alerts(self) -> None:
+        """Show each alert that fires or resolves, where the feed has windows to watch."""
+        topic = self._composition.alerts_topic
+        if topic is None:
+            await asyncio.Event().wait()
+            return
+        await self._composition.kafka.been_ready.wait()
+        while True:
+            with contextlib.suppress(KafkaException):
+                tail = await asyncio.to_thread(AlertTail, self._composition.kafka_configuration, topic)
+                break
+            await asyncio.sleep(_MEASURE_SECONDS)
+        try:
+            while True:
+                for alert in tail.poll():
+                    if alert.state in {"firing", "resolved"}:
+                        self._view.alert(alert)
+                await asyncio.sleep(_ALERTS_SECONDS)
+        finally:
+            tail.close()
+
+    def _changed(self, part: Part, before: State) -> None:
+        self._view.part_changed(part, before)
+        if part is self._composition.page_part and part.state.phase == "ready":
+            self._page_is_ready()
+
+    def _page_is_ready(self) -> None:
+        page = self._composition.page_url
+        self._view.say(Text(f"the page is at {page}"))
+        if self._opens_page:
+            self._opens_page = False  # a page that is open comes back by itself
+            threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()

@@ -1,0 +1,124 @@
+"""What a feed runs: one description of each program, from which a laptop makes processes and a cluster makes pods.
+
+Every program serves `HEALTHY`, `READY` and `METRICS` on its port named `PROBES`, drains on SIGTERM and may be started
+again at any moment.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from fulltape.feed.model import CryptoFeed
+
+Component = Literal["producer", "panes", "monitor", "dashboard"]
+
+PROBES = "probes"
+"""Name of the port with probes and metrics, which every workload has."""
+PAGE = "page"
+"""Name of the dashboard's port for browsers."""
+
+HEALTHY = "/healthz"
+"""200 unless only a restart helps."""
+READY = "/readyz"
+"""200 while it does its work; else 503 and why not."""
+METRICS = "/metrics"
+"""Prometheus' text format."""
+
+WEBSOCKET_VARIABLE = "FULLTAPE_WEBSOCKET_URL"
+REST_VARIABLE = "FULLTAPE_REST_URL"
+"""Environment variables with an exchange in place of the feed's, for producers."""
+ALERTMANAGERS_VARIABLE = "FULLTAPE_ALERTMANAGERS"
+"""Environment variable with the addresses of Alertmanagers, with commas between, for the monitor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One program that a feed runs, once."""
+
+    name: str
+    """Unique within the feed, such as ``producer-0``."""
+    component: Component
+    """What kind of program it is."""
+    module: str
+    """The Python module to run."""
+    arguments: tuple[str, ...]
+    """Its arguments; `command` fills in ``{feed}``, ``{host}``, ``{state}`` and the ports by their names."""
+    ports: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({PROBES: 9100}))
+    """Where it listens, by name: the numbers where it has an address of its own, as a pod has."""
+    keeps_state: bool = False
+    """Whether it wants a folder, ``{state}``, that is still there when it is started again."""
+    memory_mib: int
+    """What it needs at a few thousand trades a second."""
+    stop_seconds: int
+    """How long it may take to end once it was told to."""
+
+    def command(self, *, feed: str, host: str, ports: Mapping[str, int], state: str = "") -> list[str]:
+        """Return what follows the Python interpreter on its command line.
+
+        Args:
+            feed: path of the feed's file.
+            host: address to listen on.
+            ports: a number for every name in `ports`.
+            state: path of the folder that it keeps, where `keeps_state`.
+
+        """
+        places = {"feed": feed, "host": host, "state": state, **ports}
+        return ["-m", self.module, *(argument.format_map(places) for argument in self.arguments)]
+
+
+def workloads(feed: CryptoFeed) -> tuple[Workload, ...]:
+    """Return what ``feed`` runs, in the order of the data's way; nothing where it is suspended."""
+    if feed.spec.suspend:
+        return ()
+    producers = tuple(_producer(shard) for shard in range(feed.spec.producer.replicas))
+    analytics = feed.spec.analytics
+    if analytics is None:
+        return producers
+    return (*producers, *(_panes(stream) for stream in range(analytics.replicas)), _MONITOR, _DASHBOARD)
+
+
+_LISTENS = ("--feed", "{feed}", "--host", "{host}")
+
+
+def _producer(shard: int) -> Workload:
+    return Workload(
+        name=f"producer-{shard}",
+        component="producer",
+        module="fulltape.cli",
+        arguments=("producer", *_LISTENS, "--port", "{probes}", "--shard", str(shard)),
+        memory_mib=160,
+        stop_seconds=12,
+    )
+
+
+def _panes(stream: int) -> Workload:
+    return Workload(
+        name=f"panes-{stream}",
+        component="panes",
+        module="fulltape_spark.panes",
+        arguments=(*_LISTENS, "--port", "{probes}", "--stream", str(stream), "--checkpoint", "{state}"),
+        keeps_state=True,
+        memory_mib=1536,
+        stop_seconds=20,
+    )
+
+
+_MONITOR = Workload(
+    name="monitor",
+    component="monitor",
+    module="fulltape.cli",
+    arguments=("monitor", *_LISTENS, "--port", "{probes}"),
+    memory_mib=256,
+    stop_seconds=10,
+)
+
+_DASHBOARD = Workload(
+    name="dashboard",
+    component="dashboard",
+    module="fulltape.cli",
+    arguments=("dashboard", *_LISTENS, "--port", "{page}", "--probe-port", "{probes}"),
+    ports=MappingProxyType({PROBES: 9100, PAGE: 8080}),
+    memory_mib=256,
+    stop_seconds=5,
+)

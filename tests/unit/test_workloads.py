@@ -1,0 +1,79 @@
+"""What a feed runs: all that it asks for, nothing else, and commands that the programs understand."""
+
+import importlib
+from pathlib import Path
+
+import click
+import pytest
+
+from fulltape.cli import fulltape
+from fulltape.feed.load import load_feed, parse_feed
+from fulltape.feed.model import CryptoFeed
+from fulltape.workloads import PAGE, PROBES, Workload, workloads
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def feed(spec: str = "") -> CryptoFeed:
+    text = f"""
+apiVersion: fulltape.dev/v1alpha1
+kind: CryptoFeed
+metadata: {{name: test}}
+spec:
+  products: [BTC-USD, ETH-USD]
+  kafka: {{bootstrapServers: "127.0.0.1:9092"}}
+{spec}"""
+    return parse_feed(text.encode(), "test")
+
+
+def names(of: CryptoFeed) -> list[str]:
+    return [workload.name for workload in workloads(of)]
+
+
+def command(workload: Workload) -> list[str]:
+    ports = dict(zip(workload.ports, range(1, 9), strict=False))
+    return workload.command(feed=str(EXAMPLES / "majors.yaml"), host="127.0.0.1", ports=ports, state="/state")
+
+
+def test_a_feed_without_analytics_runs_its_producers_alone() -> None:
+    assert names(feed("  producer: {replicas: 2}")) == ["producer-0", "producer-1"]
+
+
+def test_analytics_add_a_stream_for_each_replica_and_what_reads_it_in_the_order_of_the_datas_way() -> None:
+    assert names(feed("  analytics: {replicas: 2}")) == ["producer-0", "panes-0", "panes-1", "monitor", "dashboard"]
+
+
+def test_a_suspended_feed_runs_nothing() -> None:
+    assert names(feed("  suspend: true\n  analytics: {}")) == []
+
+
+def test_each_replica_is_told_which_it_is_and_each_stream_keeps_its_own_state() -> None:
+    by_name = {
+        workload.name: workload for workload in workloads(feed("  producer: {replicas: 2}\n  analytics: {replicas: 2}"))
+    }
+    assert " --shard 1" in " ".join(command(by_name["producer-1"]))
+    assert " --stream 1 --checkpoint /state" in " ".join(command(by_name["panes-1"]))
+    assert [name for name, workload in by_name.items() if workload.keeps_state] == ["panes-0", "panes-1"]
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.yaml")))
+def test_of_every_example_names_are_unique_places_are_filled_in_and_probes_have_a_port(example: str) -> None:
+    found = workloads(load_feed(EXAMPLES / example))
+    assert len({workload.name for workload in found}) == len(found)
+    for workload in found:
+        assert PROBES in workload.ports
+        words = command(workload)
+        assert words[0] == "-m"
+        assert not [word for word in words if "{" in word], words
+    assert [workload.name for workload in found if PAGE in workload.ports] == ["dashboard"]
+
+
+@pytest.mark.parametrize("workload", workloads(feed("  analytics: {}")), ids=lambda workload: workload.name)
+def test_every_program_exists_and_has_the_options_it_is_given(workload: Workload) -> None:
+    _, module, *words = command(workload)
+    if module == "fulltape.cli":
+        found = fulltape.get_command(click.Context(fulltape), words.pop(0))
+    else:
+        found = importlib.import_module(module).main
+    assert isinstance(found, click.Command)
+    found.make_context(workload.name, words)
