@@ -2,13 +2,15 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from fulltape.bench import live
+from fulltape.bench.live import SCENARIOS, LiveBench
 from fulltape.bench.tape import FULL, QUICK, TapeBench
 
 
@@ -25,6 +27,24 @@ def tape_command(*, as_json: bool, quick: bool) -> None:
     console = Console(stderr=True)
     with console.status("starting Kafka") as status:
         report = TapeBench(QUICK if quick else FULL, status.update if console.is_terminal else console.print).run()
+    if as_json:
+        sys.stdout.write(json.dumps(report) + "\n")
+    else:
+        _print(report)
+
+
+@bench_command.command("live")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quick", is_flag=True, help="End within minutes; cold JVMs, rougher figures.")
+@click.option("--only", multiple=True, type=click.Choice(SCENARIOS), help="This scenario alone; may be repeated.")
+@click.option("--rates", default="25000,30000,35000,40000", show_default=True, help="Trades/s to try to hold, rising.")
+def live_command(*, as_json: bool, quick: bool, only: Sequence[str], rates: str) -> None:
+    """Measure a trade's way from the exchange to windows, to a browser's paint and to Alertmanager's webhook."""
+    console = Console(stderr=True)
+    with console.status("starting Kafka") as status:
+        say = status.update if console.is_terminal else console.print
+        bench = LiveBench(live.QUICK if quick else live.FULL, [int(rate) for rate in rates.split(",")], say)
+        report = bench.run(only)
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:

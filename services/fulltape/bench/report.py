@@ -3,12 +3,15 @@
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
+
+_MOST_STOLEN = 0.05
 
 
 class Latency(TypedDict):
@@ -22,7 +25,7 @@ class Latency(TypedDict):
     count: int
 
 
-def latency(samples_us: Sequence[int]) -> Latency:
+def latency(samples_us: Sequence[int] | NDArray[np.int64]) -> Latency:
     """Summarize latencies, given in microseconds; all zero where there are none."""
     values = np.asarray(samples_us if len(samples_us) else [0], dtype=np.float64) / 1000.0
     p50, p90, p99, p999 = (round(float(value), 3) for value in np.percentile(values, (50, 90, 99, 99.9)))
@@ -50,6 +53,28 @@ def machine() -> dict[str, str | int | float]:
 def versions(*packages: str) -> dict[str, str]:
     """Return the installed versions of ``packages``."""
     return {package: version(package) for package in packages}
+
+
+def undisturbed(
+    name: str,
+    scenario: Callable[[], dict[str, Any]],
+    say: Callable[[str], None],
+    stolen_cpu: dict[str, float | None],
+    *,
+    tries: int = 3,
+) -> dict[str, Any]:
+    """Measure; and again, at most ``tries`` times in all, where the host took more than 5 % of the CPU meanwhile.
+
+    What is returned is the last run's alone, and its share is noted in ``stolen_cpu`` under ``name``.
+    """
+    for attempt in range(tries):
+        say(f"measuring {name}{' again: the host took too much CPU' if attempt else ''}")
+        stolen = StolenCpu()
+        results = scenario()
+        fraction = stolen_cpu[name] = stolen.fraction()
+        if fraction is None or fraction <= _MOST_STOLEN:
+            break
+    return results
 
 
 class StolenCpu:

@@ -1,5 +1,6 @@
 """A stage for benchmarks and drills: the real programs as child processes, to be pinned, frozen and killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import BOOTSTRAP_VARIABLE
 from fulltape.local.child import start_child
 from fulltape.local.kafka import free_port
+from fulltape.workloads import PROBES, workloads
 
 _FULLTAPE = (sys.executable, "-m", "fulltape.cli")
 _START_SECONDS = 60.0
@@ -130,16 +132,20 @@ class Program:
         return found[0]
 
     def rss_mib(self) -> float:
-        """Return its resident memory."""
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) / 1024
-        return 0.0
+        """Return the resident memory of it and all that it started."""
+        return sum(pages for *_, pages in self._session()) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that it has used."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the CPU time that it and all that it started have used."""
+        return sum(ticks for ticks, _ in self._session()) / os.sysconf("SC_CLK_TCK")
+
+    def _session(self) -> Iterator[tuple[int, int]]:
+        """Yield CPU ticks and resident pages of every process of its session, which `start_child` began for it."""
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                fields = path.read_text().rpartition(")")[2].split()
+                if int(fields[3]) == self._process.pid:
+                    yield int(fields[11]) + int(fields[12]), int(fields[21])
 
     def tail(self) -> str:
         """Return the last lines of its output."""
@@ -175,33 +181,10 @@ class SandboxProgram(Program):
         return {product: last_id for product, last_id in self.state()["products"].items() if last_id}
 
 
-class ProducerProgram(Program):
-    """A producer of ``feed``, reading ``sandbox`` and writing to the broker at ``bootstrap_servers``."""
+class ServiceProgram(Program):
+    """A program of a feed, with probes and metrics on ``port``."""
 
-    def __init__(
-        self,
-        folder: Path,
-        feed: CryptoFeed,
-        sandbox: SandboxProgram,
-        bootstrap_servers: str,
-        *,
-        shard: int = 0,
-        port: int | None = None,
-        cpus: Collection[int] = (),
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        self.feed_file = file = folder / f"{feed.metadata.name}-{time.monotonic_ns()}.yaml"
-        file.write_text(json.dumps(feed.to_dict()))
-        self.port = port or free_port()
-        command = [*_FULLTAPE, "producer", "--feed", str(file), "--shard", str(shard), "--port", str(self.port)]
-        command += ["--websocket-url", sandbox.websocket_url, "--rest-url", sandbox.rest_url]
-        super().__init__(
-            f"producer-{shard}",
-            command,
-            folder,
-            cpus=cpus,
-            environment={BOOTSTRAP_VARIABLE: bootstrap_servers} | dict(environment or {}),
-        )
+    port: int
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of a probe or of /metrics; status 0 while nothing answers."""
@@ -237,6 +220,64 @@ class ProducerProgram(Program):
             raise StageError(f"{problem}\n{self.get('readyz')[1]}\n{self.tail()}") from None
 
 
+class WorkloadProgram(ServiceProgram):
+    """One of a feed's workloads, as a cluster runs it. ``further`` arguments and the environment are this stage's."""
+
+    def __init__(
+        self,
+        folder: Path,
+        feed: CryptoFeed,
+        name: str,
+        *,
+        environment: Mapping[str, str],
+        further: Sequence[str] = (),
+        ports: Mapping[str, int] | None = None,
+        cpus: Collection[int] = (),
+    ) -> None:
+        workload = next(workload for workload in workloads(feed) if workload.name == name)
+        self.feed_file = write_feed(folder, feed)
+        self.ports = {port: free_port() for port in workload.ports} | dict(ports or {})
+        self.port = self.ports[PROBES]
+        state = folder / "state" / feed.metadata.name / name
+        state.mkdir(parents=True, exist_ok=True)
+        command = workload.command(feed=str(self.feed_file), host="127.0.0.1", ports=self.ports, state=str(state))
+        super().__init__(name, [sys.executable, *command, *further], folder, cpus=cpus, environment=environment)
+
+
+class ProducerProgram(WorkloadProgram):
+    """A producer of ``feed``, reading ``sandbox`` and writing to the broker at ``bootstrap_servers``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        feed: CryptoFeed,
+        sandbox: SandboxProgram,
+        bootstrap_servers: str,
+        *,
+        shard: int = 0,
+        port: int | None = None,
+        cpus: Collection[int] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            folder,
+            feed,
+            "producer-0",
+            environment={BOOTSTRAP_VARIABLE: bootstrap_servers} | dict(environment or {}),
+            # Of an option that is given twice the last counts; any shard can be asked for, as a mistake would.
+            further=("--shard", str(shard), "--websocket-url", sandbox.websocket_url, "--rest-url", sandbox.rest_url),
+            ports={PROBES: port} if port else None,
+            cpus=cpus,
+        )
+
+
+def write_feed(folder: Path, feed: CryptoFeed) -> Path:
+    """Write a feed as a file of its own and return its path."""
+    file = folder / f"{feed.metadata.name}-{time.monotonic_ns()}.yaml"
+    file.write_text(json.dumps(feed.to_dict()))
+    return file
+
+
 @dataclass(frozen=True, slots=True)
 class FeedOptions:
     """What differs between the feeds of benchmarks and drills."""
@@ -247,6 +288,8 @@ class FeedOptions:
     partitions: int = 3
     channels: Sequence[str] = ("matches",)
     start: Mapping[str, Any] | None = None
+    analytics: Mapping[str, Any] | None = None
+    alerts: Sequence[Mapping[str, Any]] = ()
     authentication: Mapping[str, Any] | None = None
     tls: Mapping[str, Any] | None = None
 
@@ -272,6 +315,8 @@ def make_feed(name: str, options: FeedOptions) -> CryptoFeed:
                 **({"authentication": options.authentication} if options.authentication else {}),
                 **({"tls": options.tls} if options.tls else {}),
             },
+            **({"analytics": options.analytics} if options.analytics is not None else {}),
+            "alerts": list(options.alerts),
         },
     }
     return parse_feed(json.dumps(feed).encode(), name)
@@ -281,6 +326,9 @@ def delete_topics(bootstrap_servers: str, feed: CryptoFeed) -> None:
     """Free the space of a feed's topics."""
     topics = feed.topics
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    futures = admin.delete_topics([topics.trades, topics.ticker, topics.rejected, topics.cursors])
+    names = [topics.trades, topics.ticker, topics.rejected, topics.cursors]
+    if feed.spec.analytics is not None:
+        names += [topics.panes, topics.windows, topics.alerts]
+    futures = admin.delete_topics(names)
     for future in futures.values():
         future.exception()  # one that does not exist is as good as deleted

@@ -20,7 +20,7 @@ from uuid import uuid4
 from fulltape import __version__
 from fulltape.audit.tape import audit_tape
 from fulltape.bench.peer import read_at_rest, tally
-from fulltape.bench.report import StolenCpu, latency, machine, versions
+from fulltape.bench.report import StolenCpu, latency, machine, undisturbed, versions
 from fulltape.bench.stage import (
     FeedOptions,
     ProducerProgram,
@@ -49,9 +49,6 @@ PRODUCTS = (
     "LTC-USD",
     "ATOM-USD",
 )
-_MOST_STOLEN = 0.05
-"""A scenario from whose CPU the host took more than this is measured again, at most so often:"""
-_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +118,7 @@ class TapeBench:
         }
 
     def _undisturbed(self, name: str, scenario: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Measure; and again, where the host took too much of the CPU meanwhile."""
-        for attempt in range(_TRIES):
-            self._say(f"measuring {name}{' again: the host took too much CPU' if attempt else ''}")
-            stolen = StolenCpu()
-            results = scenario()
-            fraction = self._stolen_cpu[name] = stolen.fraction()
-            if fraction is None or fraction <= _MOST_STOLEN or self._for is QUICK:
-                break
-        return results
+        return undisturbed(name, scenario, self._say, self._stolen_cpu, tries=1 if self._for is QUICK else 3)
 
     def _sandbox(self, rate: int | str, *options: str) -> SandboxProgram:
         return SandboxProgram(
