@@ -49,8 +49,7 @@ from fulltape.kafka import BOOTSTRAP_VARIABLE
 from fulltape.local.alertmanager import EmbeddedAlertmanager
 from fulltape.local.jars import KAFKA_VERSION
 from fulltape.local.kafka import EmbeddedKafka
-from fulltape.monitor.alertmanager import ENVIRONMENT as ALERTMANAGERS_VARIABLE
-from fulltape.workloads import PAGE
+from fulltape.workloads import ALERTMANAGERS_VARIABLE, PAGE
 
 _STAGES = ("exchange_to_tape", "tape_to_pane", "pane_to_window")
 _LIMIT_MS = 1000.0

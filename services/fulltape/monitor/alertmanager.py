@@ -32,9 +32,7 @@ import msgspec
 from fulltape.errors import ConfigurationError
 from fulltape.feed.model import CryptoFeed
 from fulltape.messages import Alert
-
-ENVIRONMENT = "FULLTAPE_ALERTMANAGERS"
-"""Addresses with commas between, in place of the feed's spec.alertmanagers; empty for none."""
+from fulltape.workloads import ALERTMANAGERS_VARIABLE
 
 LIFE_SECONDS = 300.0
 """How long an alert lives in Alertmanager that is not repeated: a monitor may be away for so long unnoticed."""
@@ -54,14 +52,15 @@ def alertmanager_urls(feed: CryptoFeed, environment: Mapping[str, str]) -> tuple
         ConfigurationError: the environment's are not web addresses with commas between.
 
     """
-    given = environment.get(ENVIRONMENT)
+    given = environment.get(ALERTMANAGERS_VARIABLE)
     if given is None:
         return feed.spec.alertmanagers
     urls = tuple(dict.fromkeys(url.strip() for url in given.split(",") if url.strip()))
     for url in urls:
         if re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url) is None:
             raise ConfigurationError(
-                f"{ENVIRONMENT}: {url!r} is not a web address; write http://host:port, with commas between several"
+                f"{ALERTMANAGERS_VARIABLE}: {url!r} is not a web address; write http://host:port, with commas between "
+                "several"
             )
     return urls
 

@@ -72,6 +72,8 @@ def offsets_at(consumer: Consumer, places: list[Place], time_ms: int) -> dict[Pl
         KafkaException: no broker answered.
 
     """
+    if not places:  # which librdkafka calls an invalid argument
+        return {}
     wanted = [TopicPartition(topic, partition, max(0, time_ms)) for topic, partition in places]
     found = {
         (place.topic, place.partition): place.offset

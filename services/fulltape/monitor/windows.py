@@ -165,7 +165,10 @@ class ProductWindows:
         return True
 
     def add_spread(self, time_us: int, trade_id: int, spread: float) -> None:
-        """Take the spread, as a fraction of the middle, that was left by a trade; of one second's the last counts."""
+        """Take the spread, as a fraction of the middle, that was left by a trade; of one second's the last counts.
+
+        ``trade_id`` is 0 where only the spread at the second's end is known.
+        """
         second = time_us // SECOND_US
         if self._is_late(second) or trade_id < self._ticker_ids.get(second, 0):
             return
@@ -177,7 +180,9 @@ class ProductWindows:
             return
         end = at + 1
         stop = line.end - line.base
-        while end < stop and end + line.base not in self._ticker_ids:
+        # It stands until the next; what was read back (id 0) may itself be no more than what stood then.
+        own = min(trade_id, 1)
+        while end < stop and self._ticker_ids.get(end + line.base, -1) < own:
             end += 1
         line.rows[_SPREAD, at:end] = spread
         self._quietly_dirty = min(self._quietly_dirty, second)

@@ -15,13 +15,14 @@ from fulltape.feed.sharding import products_of
 from fulltape.kafka import prepare_kafka
 from fulltape.producer.service import ProducerService, ProducerSettings
 from fulltape.telemetry import configure_logging
+from fulltape.workloads import REST_VARIABLE, WEBSOCKET_VARIABLE
 
 
 @click.command("producer")
 @click.option("--feed", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The CryptoFeed file.")
 @click.option("--shard", type=int, default=0, envvar="FULLTAPE_SHARD", show_default=True, help="Which replica this is.")
-@click.option("--websocket-url", envvar="FULLTAPE_WEBSOCKET_URL", help="An exchange in place of the feed's.")
-@click.option("--rest-url", envvar="FULLTAPE_REST_URL", help="Its REST API.")
+@click.option("--websocket-url", envvar=WEBSOCKET_VARIABLE, help="An exchange in place of the feed's.")
+@click.option("--rest-url", envvar=REST_VARIABLE, help="Its REST API.")
 @click.option("--host", default="127.0.0.1", envvar="FULLTAPE_HOST", show_default=True, help="Where to serve metrics.")
 @click.option("--port", default=0, envvar="FULLTAPE_PORT", help="Port for metrics and probes; 0 takes a free one.")
 def producer_command(
