@@ -87,7 +87,7 @@ class Extent:
 
 
 FULL = Extent(60, 600, 600, 120, 300, 300, 120, 60, 20)
-QUICK = Extent(5, 15, 10, 10, 0, 15, 10, 15, 3)
+QUICK = Extent(20, 15, 10, 10, 0, 20, 15, 15, 3)
 
 
 @dataclass(slots=True)

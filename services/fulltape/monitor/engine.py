@@ -17,7 +17,7 @@ from fulltape.measures.flow import relative_spread
 from fulltape.messages import UNDECODABLE, Pane, Window
 from fulltape.monitor.windows import LEAP_SECONDS, SECOND_US, STEP_SECONDS, ProductWindows, horizon_seconds
 
-PACE_US = 5_000
+PACE_US = 10_000
 """A product's windows are published anew no sooner than this; the first change after a pause at once."""
 _PACE_COST = 20
 """Nor sooner than so many times what the last time cost: a product whose whole past changes does not hold up others."""
@@ -223,7 +223,8 @@ class Engine:
         """Bring spreads into the windows, but none ahead of their newest: tickers may be far ahead of panes."""
         quotes, windows = self._quotes[product], self.products[product]
         if windows.newest is not None:
-            for second in sorted(known for known in quotes if known < windows.newest_end):
+            # The latest first, so that each need not be carried on beyond the next.
+            for second in sorted((known for known in quotes if known < windows.newest_end), reverse=True):
                 trade_id, spread = quotes.pop(second)
                 windows.add_spread(second * SECOND_US, trade_id, spread)
         for second in sorted(quotes)[: -self.horizon_seconds]:
@@ -303,9 +304,12 @@ class Engine:
             if not everything and now_us < due_us <= now_us + SECOND_US:  # further ahead: the machine's clock was set
                 continue
             self._pending.pop(product, None)
+            published = self.windows
             for changed in self._bring(product, everything=everything):
                 for window in changed:
                     yield Update(window, self._account(window))
+            if self.windows == published:
+                continue
             ended_us = self._time_us()
             self._due[product] = ended_us + max(PACE_US, min(_PACE_COST * (ended_us - now_us), SECOND_US))
 

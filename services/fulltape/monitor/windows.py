@@ -170,10 +170,12 @@ class ProductWindows:
         ``trade_id`` is 0 where only the spread at the second's end is known.
         """
         second = time_us // SECOND_US
-        if self._is_late(second) or trade_id < self._ticker_ids.get(second, 0):
+        line = self._timeline
+        if second < (line.end - self._correctable if trade_id else line.base) or trade_id < self._ticker_ids.get(
+            second, 0
+        ):
             return
         self._ticker_ids[second] = trade_id
-        line = self._timeline
         line.extend(second + 1)
         at = second - line.base
         if line.rows[_SPREAD, at] == spread:
@@ -338,7 +340,8 @@ class ProductWindows:
         for second in self._seconds[:keep]:
             del self._leaves[second]
         del self._seconds[:keep]
-        self._ticker_ids = {second: number for second, number in self._ticker_ids.items() if second >= oldest}
+        first = self._timeline.end - self._correctable
+        self._ticker_ids = {second: number for second, number in self._ticker_ids.items() if second >= first}
         self._tree.forget(self.newest_end - self._longest - self._slide)
 
 

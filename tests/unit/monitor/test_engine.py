@@ -116,6 +116,34 @@ def test_after_a_standstill_nothing_is_late_and_every_window_comes_though_ticker
     assert engine.corrections == 0
 
 
+def test_spreads_read_back_from_windows_serve_the_comparison_with_the_hour_before() -> None:
+    engine, clock = engine_of("BTC-USD")
+    clock.us += 3000 * SECOND_US
+    market = Market()
+    send(engine, *(market.pane(NOON + second, 1) for second in range(2000)))
+    for second in range(2000):
+        engine.restore_spread("BTC-USD", (NOON + second + 1) * SECOND_US, 0.001 + (second % 2) / 1000)
+    engine.skip()
+    send(engine, market.pane(NOON + 2000, 1))
+    window = next(engine.collect()).window
+    assert window.measures["spread"] == 0.002
+    score = window.measures["spreadZScore"]
+    assert score == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_ticker_that_comes_late_stands_over_what_windows_told_meanwhile() -> None:
+    engine, _ = engine_of("BTC-USD")
+    market = Market()
+    send(engine, *(market.pane(NOON + second, 1) for second in range(5)))
+    for second in range(5):
+        engine.restore_spread("BTC-USD", (NOON + second + 1) * SECOND_US, 0.001)
+    engine.skip()
+    quote = b'{"type":"ticker","product":"BTC-USD","trade_id":7,"best_bid":"1","best_ask":"2","time_us":%d}'
+    engine.take_tickers([quote % ((NOON + 2) * SECOND_US)])
+    updates = list(engine.collect(everything=True))
+    assert [update.window.measures["spread"] for update in updates] == [2 / 3] * 3
+
+
 def test_corrections_are_not_shown_to_rules() -> None:
     engine, _ = engine_of("BTC-USD")
     market = Market()
