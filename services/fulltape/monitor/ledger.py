@@ -28,6 +28,9 @@ from fulltape.topics import Topics
 LOG = logging.getLogger(__name__)
 
 _TRANSACTION_SECONDS = 10.0
+_EXPIRY_SECONDS = 60
+"""The broker ends a transaction that takes longer, and fences whoever began it: a machine that stood still for some
+seconds is no takeover. A successor need not wait for it, as it ends what its predecessor left open."""
 _OPEN_TRIES = 3
 _BACKOFF_SECONDS = (0.1, 3.0)
 _FLUSH_SECONDS = 0.5
@@ -229,7 +232,7 @@ class Ledger:
             dict(self._kafka)
             | {
                 "transactional.id": self._name,
-                "transaction.timeout.ms": int(_TRANSACTION_SECONDS * 1000),
+                "transaction.timeout.ms": _EXPIRY_SECONDS * 1000,
                 "partitioner": "murmur2_random",
                 "linger.ms": 0,
                 "socket.nagle.disable": True,
