@@ -59,6 +59,7 @@ class Spark:
             "-XX:+UseG1GC",
             "-XX:MaxGCPauseMillis=10",
             "-XX:+ExitOnOutOfMemoryError",
+            "-XX:-DontCompileHugeMethods",  # some of the code that Spark generates is; it would stay interpreted
         ]
         address = os.environ.get(ADDRESS_VARIABLE, "127.0.0.1")
         builder = SparkSession.builder
