@@ -49,6 +49,9 @@ Entry = tuple[TapeRecord, bytes]
 _PENS = 2
 _BATCH_RECORDS = 4000
 _IDLE_SECONDS = 0.5
+_PACE_SECONDS = 0.005
+"""No sooner than this after the last does a transaction begin that is not full: each costs the broker, this process and
+every reader the same however little it holds."""
 _CHECKPOINT_SECONDS = 10.0
 _TRANSACTION_TIMEOUT_SECONDS = 10.0
 """After so long, and the broker's interval of looking, an abandoned transaction is aborted by the broker. Until then it
@@ -134,6 +137,7 @@ class Writer:
         self._committer = ThreadPoolExecutor(1, "committer")
         self._work = threading.Condition()
         self._stopping = False
+        self._paced_until = 0.0
         self._checkpoint_due = 0.0
         self._saved_transactions = -1
         self._saved_places: set[str] = set()  # products whose saved cursor names a partition
@@ -225,6 +229,7 @@ class Writer:
         """Write one batch with the pen whose turn it is, and begin its commit once the other's is done."""
         batch = self._take()
         if batch:
+            self._paced_until = time.monotonic() + _PACE_SECONDS
             self._unconfirmed.append(batch)
             producer, topic, places = self._pens[turn].producer, self._topics.trades, self._places
             newest = {record.product: index for index, (record, _) in enumerate(batch)}
@@ -252,6 +257,8 @@ class Writer:
             wait_seconds = 0.0 if self._committing is not None else _IDLE_SECONDS
             with self._work:
                 self._work.wait_for(lambda: pending or self._stopping, wait_seconds)
+        if len(pending) < _BATCH_RECORDS and (early_seconds := self._paced_until - time.monotonic()) > 0:
+            time.sleep(early_seconds)
         return [pending.popleft() for _ in range(min(len(pending), _BATCH_RECORDS))]
 
     def _delivered(self, product: str) -> Callable[[KafkaError | None, Message], None]:
