@@ -18,7 +18,8 @@ from fulltape.messages import UNDECODABLE, Pane, Window
 from fulltape.monitor.windows import LEAP_SECONDS, SECOND_US, STEP_SECONDS, ProductWindows, horizon_seconds
 
 PACE_US = 10_000
-"""A product's windows are published anew no sooner than this; the first change after a pause at once."""
+"""What changed is published at multiples of this, so that the windows of all products go to Kafka together; the first
+change after a pause at once."""
 _PACE_COST = 20
 """Nor sooner than so many times what the last time cost: a product whose whole past changes does not hold up others."""
 _SILENCE_US = 1_000_000
@@ -311,7 +312,8 @@ class Engine:
             if self.windows == published:
                 continue
             ended_us = self._time_us()
-            self._due[product] = ended_us + max(PACE_US, min(_PACE_COST * (ended_us - now_us), SECOND_US))
+            free_us = ended_us + min(_PACE_COST * (ended_us - now_us), SECOND_US)
+            self._due[product] = free_us - free_us % PACE_US + PACE_US
 
     def _account(self, window: Window) -> bool:
         """Count a window, and tell whether rules are to see it."""

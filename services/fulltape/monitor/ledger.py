@@ -72,7 +72,7 @@ def windows_producer(kafka: Mapping[str, Any], failed: list[str]) -> Producer:
             "enable.idempotence": True,
             "partitioner": "murmur2_random",
             "compression.type": "lz4",
-            "linger.ms": 0,
+            "linger.ms": 1,
             "socket.nagle.disable": True,
             "reconnect.backoff.max.ms": 1000,
             "message.timeout.ms": 0,  # while a broker is away they wait for it
