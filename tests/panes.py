@@ -42,7 +42,7 @@ def pane_of(trades: Sequence[Trade], tape_us: int) -> Pane:
         and (before := _return(trade.previous_price, trade.second_previous_price)) is not None
     ]
     falls = [(_part(trade.pane_high, trade.price, trade.pane_high), trade) for trade in trades]
-    fall, fell = max(falls, key=lambda one: one[0])
+    fall, fell = max(reversed(falls), key=lambda one: one[0])  # of equal falls the last, so from the highest peak
     mean = sum(map(Fraction, prices)) / len(prices)
     high, low = max(prices), min(prices)
     digits = [trade.size.replace(".", "").strip("0") for trade in trades]

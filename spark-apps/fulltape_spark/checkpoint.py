@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]  # its documented names
 
 from fulltape.errors import ConfigurationError
 from fulltape.kafka import ClientConfiguration, patiently, unavailable
@@ -50,9 +50,14 @@ class Tape:
         self._configuration = configuration
         self.topic = topic
         client = AdminClient(dict(configuration))
+
+        def describe() -> TopicDescription:
+            asked = client.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_SECONDS)
+            description: TopicDescription = asked[topic].result()
+            return description
+
         try:
-            descriptions = client.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT_SECONDS)
-            found = descriptions[topic].result()
+            found = patiently(describe)
         except KafkaException as error:
             raise unavailable(error.args[0], configuration, _TIMEOUT_SECONDS) from error
         self.partitions = len(found.partitions)

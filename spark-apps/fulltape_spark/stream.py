@@ -99,7 +99,7 @@ def start(
         .options(**route.kafka)
         .option("topic", route.panes)
         .option("kafka.client.id", route.name)
-        .option("kafka.linger.ms", "2")
+        .option("kafka.linger.ms", "4")
         .option("checkpointLocation", str(checkpoint))
         .outputMode("update")
     )
