@@ -36,6 +36,9 @@ CREDENTIALS_VARIABLE = "FULLTAPE_KAFKA_CREDENTIALS"
 BOOTSTRAP_VARIABLE = "FULLTAPE_BOOTSTRAP_SERVERS"
 """Environment variable with brokers to use in place of the feed's, such as those of an embedded Kafka."""
 
+FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001
+"""What a transactional producer is told once another of its id has begun, or the broker gave its transaction up."""
+
 _REFUSALS = {
     KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's local errors begin with an underscore
     KafkaError.SASL_AUTHENTICATION_FAILED,

@@ -81,7 +81,7 @@ class Arrivals:
         self._only = only_keys_with
         self._rows: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
         self._stop = threading.Event()
-        self._consumer = _consumer(bootstrap_servers, topic, "latest")
+        self._consumer = topic_consumer(bootstrap_servers, topic, "latest")
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
@@ -136,7 +136,7 @@ def read_trades(bootstrap_servers: str, topic: str) -> dict[str, Trades]:
     """Read the whole tape, once nothing writes to it any more."""
     decode: Any = msgspec.json.Decoder(_TapeTrade).decode
     rows: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    consumer = _consumer(bootstrap_servers, topic, "earliest", **{"enable.partition.eof": "true"})
+    consumer = topic_consumer(bootstrap_servers, topic, "earliest", **{"enable.partition.eof": "true"})
     ends = len(consumer.assignment())
     try:
         while ends:
@@ -187,7 +187,8 @@ def _joined(
         yield product, rows, index, index < len(arrived[product].ids)
 
 
-def _consumer(bootstrap_servers: str, topic: str, start: str, **further: str) -> Consumer:
+def topic_consumer(bootstrap_servers: str, topic: str, start: str, **further: str) -> Consumer:
+    """Return a consumer of all partitions of a topic, committed records alone, from ``earliest`` or ``latest`` on."""
     partitions = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(topic, timeout=10)
     consumer = Consumer(
         {

@@ -5,9 +5,8 @@ import time
 from typing import Any, NamedTuple, Self
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
+from fulltape.bench.arrivals import topic_consumer
 from fulltape.messages import Trade
 
 _POLL_SECONDS = 0.1
@@ -31,18 +30,7 @@ class VisibilityWatch:
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self.sightings: list[Sighting] = []
         self._stop = threading.Event()
-        partitions = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(topic, timeout=10)
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": f"{topic}.watch",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "latest",
-                "fetch.queue.backoff.ms": 1,
-            }
-        )
-        self._consumer.assign([TopicPartition(topic, number) for number in partitions.topics[topic].partitions])
+        self._consumer = topic_consumer(bootstrap_servers, topic, "latest")
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:

@@ -20,7 +20,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from fulltape.errors import FencedError, KafkaUnavailableError
-from fulltape.kafka import patiently
+from fulltape.kafka import FENCED, patiently
 from fulltape.messages import UNDECODABLE, Alert
 from fulltape.monitor.reader import Place, ends_of, reading_consumer
 from fulltape.topics import Topics
@@ -34,7 +34,6 @@ seconds is no takeover. A successor need not wait for it, as it ends what its pr
 _OPEN_TRIES = 3
 _BACKOFF_SECONDS = (0.1, 3.0)
 _FLUSH_SECONDS = 0.5
-_FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001
 _encode = msgspec.json.Encoder().encode
 
 
@@ -115,7 +114,7 @@ class Ledger:
                 break
             except KafkaException as problem:
                 # A predecessor that still lives may take being fenced for a mishap and fence back, once.
-                if not tries_left or problem.args[0].code() not in _FENCED:
+                if not tries_left or problem.args[0].code() not in FENCED:
                     raise KafkaUnavailableError(
                         f"can't become the monitor of {self._topics.panes}: {problem}"
                     ) from None
@@ -198,7 +197,7 @@ class Ledger:
                 break
             except KafkaException as problem:
                 error = problem.args[0]
-                if error.code() in _FENCED:
+                if error.code() in FENCED:
                     raise FencedError(
                         f"another monitor of {self._topics.panes} has taken over; this one ends"
                     ) from None

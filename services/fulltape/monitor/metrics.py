@@ -53,12 +53,20 @@ class MonitorMetrics(Collector):
         """Return every metric as it stands."""
         engine, service = self._engine, self._service
         yield from self._of_windows()
-        yield _counter("panes", "Versions of panes read", engine.panes)
-        yield _counter("panes_decoded", "Of these, those that were not superseded within their batch", engine.decoded)
-        yield _counter("tickers", "Tickers read", engine.tickers)
-        yield _counter("windows", "Versions of windows published", engine.windows)
-        yield _counter("window_corrections", "Of these, those of windows that had passed", engine.corrections)
-        yield _counter("garbage", "Messages that were no panes or tickers of this feed", engine.garbage)
+        yield CounterMetricFamily("fulltape_panes", "Versions of panes read", value=engine.panes)
+        yield CounterMetricFamily(
+            "fulltape_panes_decoded",
+            "Of these, those that were not superseded within their batch",
+            value=engine.decoded,
+        )
+        yield CounterMetricFamily("fulltape_tickers", "Tickers read", value=engine.tickers)
+        yield CounterMetricFamily("fulltape_windows", "Versions of windows published", value=engine.windows)
+        yield CounterMetricFamily(
+            "fulltape_window_corrections", "Of these, those of windows that had passed", value=engine.corrections
+        )
+        yield CounterMetricFamily(
+            "fulltape_garbage", "Messages that were no panes or tickers of this feed", value=engine.garbage
+        )
         late = CounterMetricFamily("fulltape_late_panes", "Panes that came too late to count", labels=["product"])
         trades = CounterMetricFamily("fulltape_trades", "Trades in the panes read", labels=["product"])
         for product, windows in engine.products.items():
@@ -67,10 +75,16 @@ class MonitorMetrics(Collector):
         yield late
         yield trades
         yield self._stages()
-        yield _gauge("event_clock_timestamp_seconds", "The feed's second, by the exchange's time", engine.clock)
-        yield _gauge("backlog", "Messages on the topics that were not read yet", service.backlog)
-        yield _counter("commits", "Commits of alerts and places", service.commits)
-        yield _counter("commit_recoveries", "Times that the transactional producer was replaced", service.recoveries)
+        yield GaugeMetricFamily(
+            "fulltape_event_clock_timestamp_seconds", "The feed's second, by the exchange's time", value=engine.clock
+        )
+        yield GaugeMetricFamily(
+            "fulltape_backlog", "Messages on the topics that were not read yet", value=service.backlog
+        )
+        yield CounterMetricFamily("fulltape_commits", "Commits of alerts and places", value=service.commits)
+        yield CounterMetricFamily(
+            "fulltape_commit_recoveries", "Times that the transactional producer was replaced", value=service.recoveries
+        )
         yield from self._of_alerts()
 
     def _of_windows(self) -> Iterator[Metric]:
@@ -124,15 +138,3 @@ class MonitorMetrics(Collector):
             failures.add_metric([peer.url], peer.failures)
             refused.add_metric([peer.url], peer.refused)
         yield from (waiting, posts, failures, refused)
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    metric = CounterMetricFamily(f"fulltape_{name}", text)
-    metric.add_metric([], value)
-    return metric
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    metric = GaugeMetricFamily(f"fulltape_{name}", text)
-    metric.add_metric([], value)
-    return metric

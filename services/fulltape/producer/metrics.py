@@ -46,13 +46,21 @@ class ProducerMetrics(Collector):
             return
         intake, writer, aside, connections = self._parts
         yield from _of_lanes(list(intake.lanes.values()))
-        yield _counter("rejected", "Messages from the exchange that could not be used", intake.rejected)
-        yield _counter("ignored", "Messages of types that are not read", intake.ignored)
-        yield _counter("aside_dropped", "Tickers and rejected messages dropped while Kafka was away", aside.dropped)
-        yield _counter("tape_records", "Trades and gap records that became durable and visible", writer.committed)
-        yield _counter("transactions", "Kafka transactions committed", writer.transactions)
-        yield _counter("writer_recoveries", "Times that the Kafka producers had to be replaced", writer.recoveries)
-        yield _gauge("backlog", "Records that wait to become durable", writer.backlog)
+        yield CounterMetricFamily(
+            "fulltape_rejected", "Messages from the exchange that could not be used", value=intake.rejected
+        )
+        yield CounterMetricFamily("fulltape_ignored", "Messages of types that are not read", value=intake.ignored)
+        yield CounterMetricFamily(
+            "fulltape_aside_dropped", "Tickers and rejected messages dropped while Kafka was away", value=aside.dropped
+        )
+        yield CounterMetricFamily(
+            "fulltape_tape_records", "Trades and gap records that became durable and visible", value=writer.committed
+        )
+        yield CounterMetricFamily("fulltape_transactions", "Kafka transactions committed", value=writer.transactions)
+        yield CounterMetricFamily(
+            "fulltape_writer_recoveries", "Times that the Kafka producers had to be replaced", value=writer.recoveries
+        )
+        yield GaugeMetricFamily("fulltape_backlog", "Records that wait to become durable", value=writer.backlog)
         state = GaugeMetricFamily("fulltape_connected", "1 while subscribed", labels=["connection"])
         lost = CounterMetricFamily(
             "fulltape_reconnects", "Connections that ended, by cause", labels=["connection", "cause"]
@@ -97,15 +105,3 @@ def _of_lanes(lanes: Sequence[Lane]) -> Iterator[Metric]:
             buckets.append((bound, float(total)))
         lag.add_metric(name, buckets, lane.lag_sum_us / 1e6)
     return iter([trades, missing, gaps, duplicates, held, overflowed, last, lag])
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    metric = CounterMetricFamily(f"fulltape_{name}", text)
-    metric.add_metric([], value)
-    return metric
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    metric = GaugeMetricFamily(f"fulltape_{name}", text)
-    metric.add_metric([], value)
-    return metric

@@ -26,7 +26,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fulltape.coinbase.rest import backoff_seconds
 from fulltape.errors import FencedError, KafkaUnavailableError, TapeLostRecordsError
-from fulltape.kafka import partition_of
+from fulltape.kafka import FENCED, partition_of
 from fulltape.messages import TapeRecord, Trade
 from fulltape.producer.claims import (
     FOUND,
@@ -58,7 +58,6 @@ _TRANSACTION_TIMEOUT_SECONDS = 10.0
 hides what other shards write behind it in the same partitions."""
 _TAKE_OVER_TRIES = 3
 _SUCCESSOR_SECONDS = 2.0
-_FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001
 _REFUSED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
@@ -183,7 +182,7 @@ class Writer:
                 break
             except KafkaException as problem:
                 # A predecessor that still lives may take being fenced for a mishap and fence back, once.
-                if tries_left and problem.args[0].code() in _FENCED:
+                if tries_left and problem.args[0].code() in FENCED:
                     continue
                 raise KafkaUnavailableError(f"can't become the producer of {self._topics.trades}: {problem}") from None
         self._thread.start()
@@ -398,7 +397,7 @@ class Writer:
         if self._committing is not None:
             self._committing.exception()  # wait; how it ended is read from the tape
             self._committing = None
-        if error.code() in _FENCED or self._failures_in_a_row:
+        if error.code() in FENCED or self._failures_in_a_row:
             # Whoever fenced this process is about to claim its products; what fails again and again is not rushed.
             self._pause(_SUCCESSOR_SECONDS)
         self._failures_in_a_row += 1
