@@ -14,7 +14,7 @@ from fulltape.measures.columns import MINI_CRASH_TICKS, MINI_CRASH_US, PANE_SECO
 from fulltape.messages import Pane, Trade
 
 PANE_US = PANE_SECONDS * 1_000_000
-_NOTIONAL = Decimal("1e-11")
+_NOTIONAL = Decimal("1e-15")
 
 
 def panes_of(trades: Sequence[Trade]) -> list[Pane]:
@@ -42,7 +42,7 @@ def pane_of(trades: Sequence[Trade], tape_us: int) -> Pane:
         and (before := _return(trade.previous_price, trade.second_previous_price)) is not None
     ]
     falls = [(_part(trade.pane_high, trade.price, trade.pane_high), trade) for trade in trades]
-    fall, fell = max(reversed(falls), key=lambda one: one[0])  # of equal falls the last, so from the highest peak
+    _, fell = max(reversed(falls), key=lambda one: one[0])  # of equal falls the last, so from the highest peak
     mean = sum(map(Fraction, prices)) / len(prices)
     high, low = max(prices), min(prices)
     digits = [trade.size.replace(".", "").strip("0") for trade in trades]
@@ -60,7 +60,6 @@ def pane_of(trades: Sequence[Trade], tape_us: int) -> Pane:
         changes=len(changes),
         change_sum=math.fsum(changes),
         change_squares=math.fsum(change * change for change in changes),
-        return_sum=math.fsum(returns),
         return_squares=math.fsum(r * r for r in returns),
         return_fourths=math.fsum(r**4 for r in returns),
         return_pairs=len(pairs),
@@ -75,9 +74,8 @@ def pane_of(trades: Sequence[Trade], tape_us: int) -> Pane:
         low_us=max(trade.time_us for trade, price in zip(trades, prices, strict=True) if price == low),
         close_us=last.time_us,
         previous_price=None if first.previous_price is None else shortest_decimal(first.previous_price),
-        drawdown=fall,
-        drawdown_peak=float(fell.pane_high),
-        drawdown_trough=float(fell.price),
+        drawdown_peak=_text(Decimal(fell.pane_high)),
+        drawdown_trough=_text(Decimal(fell.price)),
         run_up=max(_part(trade.price, trade.pane_low, trade.pane_low) for trade in trades),
         mini_crash=max(map(_run, trades)),
         largest_size=_text(max(sizes)),

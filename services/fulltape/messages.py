@@ -133,6 +133,8 @@ class Pane(msgspec.Struct, tag="pane", tag_field="type", frozen=True, gc=False):
 
     It is published anew with every trade that it gains, keyed by product and start: of two versions the one with more
     trades counts. A pane is never taken back, so versions may come twice and from several writers.
+
+    Decimals are written with all the places of their kind: prices with 10, sizes with 8, the notional with 15.
     """
 
     product: str
@@ -143,7 +145,7 @@ class Pane(msgspec.Struct, tag="pane", tag_field="type", frozen=True, gc=False):
     volume: str
     """Sum of the sizes: exact decimal, base currency."""
     notional: str
-    """Sum of price times size: decimal to 11 places, quote currency."""
+    """Sum of price times size, quote currency; each product rounded to 15 places."""
     buy_volume: str
     """Sum of the sizes whose taker bought; the rest was sold."""
     price_mean: float
@@ -156,10 +158,8 @@ class Pane(msgspec.Struct, tag="pane", tag_field="type", frozen=True, gc=False):
     """Sum of the price changes from the trade before."""
     change_squares: float
     """Sum of their squares."""
-    return_sum: float
-    """Sum of the log returns r from the trade before."""
     return_squares: float
-    """Sum of r squared."""
+    """Sum of the squares of the log returns r from the trade before."""
     return_fourths: float
     """Sum of r to the fourth power."""
     return_pairs: int
@@ -184,12 +184,10 @@ class Pane(msgspec.Struct, tag="pane", tag_field="type", frozen=True, gc=False):
     """Time of the last trade."""
     previous_price: str | None
     """Price of the trade before the first one; null at the beginning of a tape."""
-    drawdown: float
-    """Greatest fall from a peak within the second, as a fraction of the peak."""
-    drawdown_peak: float
-    """The price that it fell from."""
-    drawdown_trough: float
-    """The price that it fell to."""
+    drawdown_peak: str
+    """Price from which it fell most within the second, as a fraction of that price."""
+    drawdown_trough: str
+    """Price to which it fell."""
     run_up: float
     """Greatest rise from a trough within the second, as a fraction of the trough."""
     mini_crash: float

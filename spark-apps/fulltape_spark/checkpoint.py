@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[
 
 from fulltape.errors import ConfigurationError
 from fulltape.kafka import ClientConfiguration, patiently, unavailable
-from fulltape.measures.columns import PANE_COLUMNS
+from fulltape.measures.columns import AGGREGATES
 from fulltape.messages import UNDECODABLE, Gap, Trade
 
 _TIMEOUT_SECONDS = 15.0
@@ -65,7 +65,7 @@ class Tape:
 
     def identity(self, *settings: object) -> str:
         """Return a digest of this topic, of the columns of a pane and of further settings."""
-        parts = (self.topic, self._id, self.partitions, *sorted(PANE_COLUMNS.items()), *settings)
+        parts = (self.topic, self._id, self.partitions, *sorted(AGGREGATES.items()), *settings)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def begin(self, identity: str, since_us: int) -> Beginning:

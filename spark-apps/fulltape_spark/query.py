@@ -12,7 +12,7 @@ import msgspec
 from pyspark.sql import Column, DataFrame
 from pyspark.sql.functions import expr
 
-from fulltape.measures.columns import PANE_COLUMNS, PANE_SECONDS, RETURN_COLUMNS, TRADE_COLUMNS, USABLE
+from fulltape.measures.columns import AGGREGATES, PANE_COLUMNS, PANE_SECONDS, RETURN_COLUMNS, TRADE_COLUMNS, USABLE
 from fulltape.messages import Pane, Trade
 
 _PANE_US = PANE_SECONDS * 1_000_000
@@ -34,18 +34,12 @@ def trade_schema() -> str:
 
 
 def pane_fields() -> dict[str, str]:
-    """Return the SQL of each field of a pane's JSON, in order, over what was aggregated.
-
-    Decimals become plain strings without the zeros that add nothing.
-    """
+    """Return the SQL of each field of a pane's JSON, in order, over what was aggregated; decimals become strings."""
+    sql = {"product": "product", "start_us": "unix_micros(start)", **PANE_COLUMNS}
     fields = {"type": "'pane'"}
     for field in msgspec.structs.fields(Pane):
-        if field.name == "start_us":
-            fields[field.name] = "unix_micros(start)"
-        elif field.name != "product" and _plain_type(field.type) is str:
-            fields[field.name] = f"trim(TRAILING '.' FROM trim(TRAILING '0' FROM CAST({field.name} AS STRING)))"
-        else:
-            fields[field.name] = field.name
+        is_decimal = field.name in PANE_COLUMNS and _plain_type(field.type) is str
+        fields[field.name] = f"CAST({sql[field.name]} AS STRING)" if is_decimal else sql[field.name]
     return fields
 
 
@@ -72,7 +66,7 @@ def panes_of(tape: DataFrame, watermark_us: int, complete_from_us: int) -> DataF
         .withColumn("start", expr(f"timestamp_micros(time_us DIV {_PANE_US} * {_PANE_US})"))
         .withWatermark("start", f"{watermark_us} microseconds")
     )
-    panes = trades.groupBy("product", "start").agg(*_columns(PANE_COLUMNS))
+    panes = trades.groupBy("product", "start").agg(*_columns(AGGREGATES))
     return panes.select(
         expr("concat(product, '/', unix_seconds(start))").alias("key"),
         # Without the option, fields that are null would be left out.

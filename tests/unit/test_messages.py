@@ -99,7 +99,6 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
             changes=2,
             change_sum=0.01,
             change_squares=0.0001,
-            return_sum=1.5e-07,
             return_squares=2.25e-14,
             return_fourths=5e-28,
             return_pairs=1,
@@ -114,9 +113,8 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
             low_us=1_780_000_000_000_000,
             close_us=1_780_000_000_500_000,
             previous_price=None,
-            drawdown=0.0,
-            drawdown_peak=64000.0,
-            drawdown_trough=64000.0,
+            drawdown_peak="64000.00",
+            drawdown_trough="64000.00",
             run_up=1.5e-07,
             mini_crash=0.0,
             largest_size="0.2",
@@ -131,11 +129,11 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
             b'{"type":"pane","product":"BTC-USD","start_us":1780000000000000,"trades":2,"volume":"0.3",'
             b'"notional":"19200.0015","buy_volume":"0.2","price_mean":64000.005,'
             b'"price_square_deviations":0.00005,"changes":2,"change_sum":0.01,"change_squares":0.0001,'
-            b'"return_sum":1.5e-7,"return_squares":2.25e-14,"return_fourths":5e-28,"return_pairs":1,'
+            b'"return_squares":2.25e-14,"return_fourths":5e-28,"return_pairs":1,'
             b'"bipower":0.0,"largest_return":1.5e-7,"open":"64000.00","high":"64000.01","low":"64000.00",'
             b'"close":"64000.01","open_us":1780000000000000,"high_us":1780000000500000,'
-            b'"low_us":1780000000000000,"close_us":1780000000500000,"previous_price":null,"drawdown":0.0,'
-            b'"drawdown_peak":64000.0,"drawdown_trough":64000.0,"run_up":1.5e-7,"mini_crash":0.0,'
+            b'"low_us":1780000000000000,"close_us":1780000000500000,"previous_price":null,'
+            b'"drawdown_peak":"64000.00","drawdown_trough":"64000.00","run_up":1.5e-7,"mini_crash":0.0,'
             b'"largest_size":"0.2","first_id":1001,"last_id":1002,"first_digits":[1,1,0,0,0,0,0,0,0],'
             b'"round_sizes":2,"received_us":1780000000520000,"tape_us":1780000000524000}'
         ),

@@ -55,7 +55,6 @@ _STAGES = ("exchange_to_tape", "tape_to_pane", "pane_to_window")
 _LIMIT_MS = 1000.0
 """A rate is held where the 99th percentile stays below this."""
 
-
 _ALERT_RULES = 45
 _PARTITIONS = 1
 """Of the tape; each takes Spark a task that reads and one that sums, and all the clients a request of its own."""
@@ -261,6 +260,7 @@ class LiveBench:
         """Run a feed with the workloads named, or all, until the context ends."""
         options = FeedOptions(
             PRODUCTS,
+            partitions=_PARTITIONS,
             channels=("matches", "ticker"),
             analytics={"replicas": streams} | dict(analytics or {}),
             alerts=alerts,

@@ -19,7 +19,7 @@ from fulltape.messages import Pane
 PANE_US = PANE_SECONDS * 1_000_000
 """The length of a pane."""
 
-_LEAST, _TOO_MUCH = Decimal("1e-11"), Decimal("1e38")
+_LEAST, _TOO_MUCH = Decimal("1e-15"), Decimal("1e38")
 """What a pane's decimals can hold."""
 _TOO_MANY = 2**40
 """Far more trades than a second can have, and few enough to add up within `_NINE_COUNTS`."""
@@ -55,10 +55,8 @@ class Sums(msgspec.Struct, frozen=True, gc=False):
     """Sum of the price changes from the trade before."""
     change_squares: float
     """Sum of their squares."""
-    return_sum: float
-    """Sum of the log returns r from the trade before."""
     return_squares: float
-    """Sum of r squared: the realized variance."""
+    """Sum of the squares of the log returns r from the trade before: the realized variance."""
     return_fourths: float
     """Sum of r to the fourth power."""
     return_pairs: int
@@ -108,8 +106,6 @@ class Sums(msgspec.Struct, frozen=True, gc=False):
     """How many seconds hold trades and follow a trade."""
     illiquidity: float
     """Sum over those seconds of |ln(close / close before)| / notional."""
-    close_seconds: float
-    """Sum over every second of the last price at its end: a second without trades has that of the second before."""
     received_us: int
     """Latest time at which one of the trades was received."""
     tape_us: int
@@ -135,6 +131,7 @@ class Sums(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def _of(cls, pane: Pane) -> Self:
         notional, close = Decimal(pane.notional), Decimal(pane.close)
+        peak, trough = Decimal(pane.drawdown_peak), Decimal(pane.drawdown_trough)
         previous = None if pane.previous_price is None else Decimal(pane.previous_price)
         bars, illiquidity = 0, 0.0
         if previous is not None and notional:
@@ -151,7 +148,6 @@ class Sums(msgspec.Struct, frozen=True, gc=False):
             changes=pane.changes,
             change_sum=pane.change_sum,
             change_squares=pane.change_squares,
-            return_sum=pane.return_sum,
             return_squares=pane.return_squares,
             return_fourths=pane.return_fourths,
             return_pairs=pane.return_pairs,
@@ -166,9 +162,9 @@ class Sums(msgspec.Struct, frozen=True, gc=False):
             low_us=pane.low_us,
             trade_us=pane.close_us,
             previous_price=previous,
-            drawdown=pane.drawdown,
-            drawdown_peak=Decimal(repr(pane.drawdown_peak)),
-            drawdown_trough=Decimal(repr(pane.drawdown_trough)),
+            drawdown=float(peak - trough) / float(peak),
+            drawdown_peak=peak,
+            drawdown_trough=trough,
             run_up=pane.run_up,
             mini_crash=pane.mini_crash,
             largest_size=Decimal(pane.largest_size),
@@ -178,7 +174,6 @@ class Sums(msgspec.Struct, frozen=True, gc=False):
             round_sizes=pane.round_sizes,
             bars=bars,
             illiquidity=illiquidity,
-            close_seconds=PANE_SECONDS * float(close),
             received_us=pane.received_us,
             tape_us=pane.tape_us,
         )
@@ -197,7 +192,7 @@ def merge(earlier: Sums, later: Sums) -> Sums:
     """
     a, b = earlier, later
     trades = a.trades + b.trades
-    a_close, a_high, a_low, b_high, b_low = a.close, a.high, a.low, b.high, b.low
+    a_high, a_low, b_high, b_low = a.high, a.low, b.high, b.low
     high, high_us = (a_high, a.high_us) if a_high > b_high else (b_high, b.high_us)
     low, low_us = (a_low, a.low_us) if a_low < b_low else (b_low, b.low_us)
 
@@ -215,10 +210,6 @@ def merge(earlier: Sums, later: Sums) -> Sums:
     if b_high > a_low:
         run_up = max(run_up, float(b_high - a_low) / float(a_low))
 
-    close_seconds = a.close_seconds + b.close_seconds
-    if b.start_us != a.end_us:
-        close_seconds += float(a_close) * ((b.start_us - a.end_us) / 1_000_000)
-
     return Sums(
         a.start_us,
         b.end_us,
@@ -231,7 +222,6 @@ def merge(earlier: Sums, later: Sums) -> Sums:
         a.changes + b.changes,
         a.change_sum + b.change_sum,
         a.change_squares + b.change_squares,
-        a.return_sum + b.return_sum,
         a.return_squares + b.return_squares,
         a.return_fourths + b.return_fourths,
         a.return_pairs + b.return_pairs,
@@ -258,7 +248,6 @@ def merge(earlier: Sums, later: Sums) -> Sums:
         a.round_sizes + b.round_sizes,
         a.bars + b.bars,
         a.illiquidity + b.illiquidity,
-        close_seconds,
         max(b.received_us, a.received_us),
         max(b.tape_us, a.tape_us),
     )

@@ -66,7 +66,7 @@ class Market:
         before_first = self._previous
         first_id = self._next_id
         peak = trough = Decimal(0)
-        fall, fall_peak, fall_trough, rise = 0.0, 0.0, 0.0, 0.0
+        fall, fall_peak, fall_trough, rise = 0.0, peak, trough, 0.0
         high_us = low_us = 0
         times = sorted(chance.randrange(SECOND_US) for _ in range(trades))
         for time_us in (second * SECOND_US + offset for offset in times):
@@ -86,7 +86,7 @@ class Market:
             if len(prices) == 1 or price <= trough:
                 trough, low_us = price, time_us
             if float(peak - price) / float(peak) >= fall:
-                fall, fall_peak, fall_trough = float(peak - price) / float(peak), float(peak), float(price)
+                fall, fall_peak, fall_trough = float(peak - price) / float(peak), peak, price
             rise = max(rise, float(price - trough) / float(trough))
             mean = math.fsum(map(float, prices)) / len(prices)
             digits = [0] * 9
@@ -105,7 +105,6 @@ class Market:
                 changes=len(changes),
                 change_sum=math.fsum(changes),
                 change_squares=math.fsum(change**2 for change in changes),
-                return_sum=math.fsum(returns),
                 return_squares=math.fsum(r**2 for r in returns),
                 return_fourths=math.fsum(r**4 for r in returns),
                 return_pairs=len(pairs),
@@ -120,9 +119,8 @@ class Market:
                 low_us=low_us,
                 close_us=time_us,
                 previous_price=None if before_first is None else str(before_first),
-                drawdown=fall,
-                drawdown_peak=fall_peak,
-                drawdown_trough=fall_trough,
+                drawdown_peak=str(fall_peak),
+                drawdown_trough=str(fall_trough),
                 run_up=rise,
                 mini_crash=0.0,
                 largest_size=str(max(sizes)),

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from fulltape.measures.columns import PANE_COLUMNS, PANE_SECONDS
+from fulltape.measures.columns import PANE_SECONDS
 from fulltape.messages import Pane, Trade
 from fulltape_spark.query import pane_fields, trade_schema
 
@@ -22,15 +22,10 @@ def test_every_field_of_a_pane_is_written_in_order() -> None:
     assert list(pane_fields()) == ["type", *names(Pane)]
 
 
-def test_every_column_that_is_aggregated_is_a_field_and_only_the_key_is_not_aggregated() -> None:
-    assert set(names(Pane)) - set(PANE_COLUMNS) == {"product", "start_us"}
-    assert set(PANE_COLUMNS) <= set(names(Pane))
-
-
 def test_decimals_alone_are_written_as_strings() -> None:
-    trimmed = {name for name, sql in pane_fields().items() if "TRAILING" in sql}
-    assert {"volume", "open", "previous_price", "largest_size"} <= trimmed
-    assert not trimmed & {"product", "price_mean", "first_digits", "trades"}
+    strings = {name for name, sql in pane_fields().items() if sql.endswith("AS STRING)")}
+    assert {"volume", "open", "previous_price", "drawdown_peak", "largest_size"} <= strings
+    assert not strings & {"product", "price_mean", "first_digits", "trades"}
 
 
 def test_a_pane_is_a_second_as_its_key_assumes() -> None:
