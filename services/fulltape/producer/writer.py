@@ -49,7 +49,7 @@ Entry = tuple[TapeRecord, bytes]
 _PENS = 2
 _BATCH_RECORDS = 4000
 _IDLE_SECONDS = 0.5
-_PACE_SECONDS = 0.005
+_PACE_SECONDS = 0.008
 """No sooner than this after the last does a transaction begin that is not full: each costs the broker, this process and
 every reader the same however little it holds."""
 _CHECKPOINT_SECONDS = 10.0
