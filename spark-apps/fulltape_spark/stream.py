@@ -30,6 +30,11 @@ SETTINGS: Mapping[str, str] = {
     "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "false",
     "spark.sql.streaming.statefulOperator.incrementalCleanupFactor": "2",
     "spark.sql.streaming.realTimeMode.minBatchDuration": "1000",
+    # The defaults start some fifty processes (chmod, readlink) at each boundary of batches, most of what that takes.
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     # A plan of fifty aggregates is not wanted as text, which takes long to make.
     "spark.sql.maxMetadataStringLength": "20",
     "spark.sql.debug.maxToStringFields": "1",
