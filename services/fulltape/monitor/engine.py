@@ -17,7 +17,7 @@ from fulltape.measures.flow import relative_spread
 from fulltape.messages import UNDECODABLE, Pane, Window
 from fulltape.monitor.windows import LEAP_SECONDS, SECOND_US, STEP_SECONDS, ProductWindows, horizon_seconds
 
-PACE_US = 10_000
+PACE_US = 16_000
 """What changed is published at multiples of this, so that the windows of all products go to Kafka together; the first
 change after a pause at once."""
 _PACE_COST = 20

@@ -33,7 +33,7 @@ from fulltape.telemetry import probes
 LOG = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 0.05
-_BREATH_SECONDS = 0.003
+_BREATH_SECONDS = 0.005
 """Slept after each batch, so that messages are not taken one by one, at several times the cost."""
 _COMMIT_SECONDS = 1.0
 _ALIVE_SECONDS = 5.0

@@ -24,7 +24,7 @@ from fulltape.sandbox.rest import FlashCrashOrder, Order, SpikeOrder, applicatio
 from fulltape.sandbox.websocket import Feed, stop
 
 _UNPACED_RATE = 100_000.0  # trades a second by the market's own clock when the clients set the pace
-_TICK_SECONDS = 0.001  # trades leave in bunches of this length: finer costs more wake-ups than it is worth
+_TICK_SECONDS = 0.002  # trades leave in bunches of this length: finer costs more wake-ups than it is worth
 _FULL_BYTES = 2**20  # in an unpaced run, clients with more than this waiting are left to catch up
 _PATIENCE_SECONDS = 10.0  # but for no longer than this
 _NO_SCENARIOS = "a replay takes no scenarios and no rate; use --speed, or the synthetic market"
