@@ -261,7 +261,7 @@ class LiveBench:
         options = FeedOptions(
             PRODUCTS,
             partitions=_PARTITIONS,
-            channels=("matches", "ticker"),
+            channels=("matches",),
             analytics={"replicas": streams} | dict(analytics or {}),
             alerts=alerts,
         )
