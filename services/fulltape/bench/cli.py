@@ -37,7 +37,9 @@ def tape_command(*, as_json: bool, quick: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quick", is_flag=True, help="End within minutes; cold JVMs, rougher figures.")
 @click.option("--only", multiple=True, type=click.Choice(SCENARIOS), help="This scenario alone; may be repeated.")
-@click.option("--rates", default="25000,30000,35000,40000", show_default=True, help="Trades/s to try to hold, rising.")
+@click.option(
+    "--rates", default="4000,6000,8000,12000,16000,25000", show_default=True, help="Trades/s to try to hold, rising."
+)
 def live_command(*, as_json: bool, quick: bool, only: Sequence[str], rates: str) -> None:
     """Measure a trade's way from the exchange to windows, to a browser's paint and to Alertmanager's webhook."""
     console = Console(stderr=True)

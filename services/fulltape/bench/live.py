@@ -43,6 +43,7 @@ from fulltape.bench.stage import (
     wait_until,
 )
 from fulltape.bench.tape import PRODUCTS, Say
+from fulltape.bench.tape_writer import TapeWriter
 from fulltape.bench.webhook import Webhook
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import BOOTSTRAP_VARIABLE
@@ -55,6 +56,10 @@ _STAGES = ("exchange_to_tape", "tape_to_pane", "pane_to_window")
 _LIMIT_MS = 1000.0
 """A rate is held where the 99th percentile stays below this."""
 
+_BROWSER_SECONDS = 20.0
+"""In which the browser warms up."""
+_RATE = 3000
+"""Trades a second, where a scenario is not about another rate."""
 _ALERT_RULES = 45
 _PARTITIONS = 1
 """Of the tape; each takes Spark a task that reads and one that sums, and all the clients a request of its own."""
@@ -87,7 +92,7 @@ class Extent:
     floor: float
 
 
-FULL = Extent(60, 600, 600, 120, 300, 300, 120, 60, 20)
+FULL = Extent(240, 600, 600, 120, 300, 300, 120, 60, 20)
 QUICK = Extent(20, 15, 10, 10, 0, 20, 15, 15, 3)
 
 
@@ -118,10 +123,12 @@ class LiveBench:
         with tempfile.TemporaryDirectory(prefix="fulltape-bench-") as folder, EmbeddedKafka() as broker:
             self._folder = Path(folder)
             self._servers = broker.bootstrap_servers
-            stolen_cpu: dict[str, float | None] = {}
-            results: dict[str, Any] = {"stolen_cpu": stolen_cpu}
+            steal: dict[str, float | None] = {}
+            results: dict[str, Any] = {"steal": steal, "rate": _RATE}
             for name in only or SCENARIOS:
-                results[name] = undisturbed(name, getattr(self, f"_{name}"), self._say, stolen_cpu)
+                results[name] = undisturbed(name, getattr(self, f"_{name}"), self._say, steal)
+            if "trade_to_glass" in results:
+                results["stages"] = results["trade_to_glass"].pop("stages")
         return {
             "benchmark": "live",
             "machine": machine() | {"stolen_cpu": whole.fraction()},
@@ -132,22 +139,24 @@ class LiveBench:
         }
 
     def _floor(self) -> dict[str, Any]:
-        return dict(kafka_floor(self._servers, 3000, self._for.floor, _PARTITIONS))
+        return dict(kafka_floor(self._servers, _RATE, self._for.floor, _PARTITIONS))
 
     def _trade_to_glass(self) -> dict[str, Any]:
-        """Look at the market in a browser."""
-        with self._live(3000) as live, Browser(live.page_url) as browser:
-            with self._watch(live) as windows:
+        """Look at the market in a browser, which is opened when the rest is warm."""
+        with self._live(_RATE) as live, self._watch(live) as windows:
+            _pass(self._for.warm_up)
+            with Browser(live.page_url) as browser:
                 wait_until(lambda: bool(browser.collect()), "the first price is painted")
+                _pass(_BROWSER_SECONDS, browser.collect)
                 before = _cpu(live)
                 from_us, until_us, memory = self._measure(live, self._for.glass, browser.collect)
-            cpu = _used(before, _cpu(live), self._for.glass + self._for.warm_up)
+                cpu = _used(before, _cpu(live), self._for.glass)
             trades = self._end(live)
         painted = browser.marks()
         whole = latencies_us(trades, painted, from_us, until_us)
         stages = _stages_us(windows.rows(), painted, from_us, until_us)
         return {
-            "rate": 3000,
+            "rate": _RATE,
             **latency(whole),
             "unseen": unseen(trades, painted, from_us, until_us),
             "stages": {name: dict(latency(samples)) for name, samples in stages.items()},
@@ -156,13 +165,28 @@ class LiveBench:
         }
 
     def _trade_to_pane(self) -> dict[str, Any]:
-        """Watch panes come out of Spark, from when each trade was written to the tape."""
-        with self._live(15_000, "panes-0") as live:
-            with Arrivals(self._servers, live.feed.topics.panes, PaneMark) as panes:
-                from_us, until_us, _ = self._measure(live, self._for.pane)
+        """Watch panes come out of Spark alone, from when each trade was written to the tape."""
+        rate = 15_000
+        with self._live(rate, "panes-0", exchange=False) as live:
+            topics = live.feed.topics
+            with (
+                TapeWriter(self._servers, topics.trades, PRODUCTS, rate, _PARTITIONS),
+                Arrivals(self._servers, topics.panes, PaneMark) as panes,
+            ):
+                _pass(self._for.warm_up)
+                before = _cpu(live)
+                from_us, until_us, memory = self._measure(live, self._for.pane)
+                cpu = _used(before, _cpu(live), self._for.pane)
             trades = self._end(live)
         seen = panes.marks()
-        return {"rate": 15_000, **latency(latencies_us(trades, seen, from_us, until_us, since_tape=True))}
+        measured = latencies_us(trades, seen, from_us, until_us, since_tape=True)
+        return {
+            "rate": rate,
+            **latency(measured),
+            "unseen": unseen(trades, seen, from_us, until_us),
+            "rss_mib": memory,
+            "cores": cpu,
+        }
 
     def _trade_to_window(self) -> dict[str, Any]:
         return self._windows_at(10_000, self._for.window)
@@ -170,9 +194,10 @@ class LiveBench:
     def _windows_at(self, rate: int, seconds: float, *, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
         with self._live(rate, "panes-0", "monitor", environment=environment) as live:
             with self._watch(live) as windows:
+                _pass(self._for.warm_up)
                 before = _cpu(live)
                 from_us, until_us, memory = self._measure(live, seconds)
-            cpu = _used(before, _cpu(live), seconds + self._for.warm_up)
+                cpu = _used(before, _cpu(live), seconds)
             trades = self._end(live)
         measured = latencies_us(trades, windows.marks(), from_us, until_us)
         return {
@@ -185,30 +210,30 @@ class LiveBench:
 
     def _two_streams(self) -> dict[str, Any]:
         """Two identical pane streams; one driver is killed in the middle and comes back."""
-        with self._live(3000, "panes-0", "panes-1", "monitor", streams=2) as live:
+        with self._live(_RATE, "panes-0", "panes-1", "monitor", streams=2) as live:
             with self._watch(live) as windows:
                 killed: list[float] = []
 
                 def kill_once() -> None:
-                    if time.monotonic() - began > self._for.two_streams / 2 + self._for.warm_up and not killed:
+                    if time.monotonic() - began > self._for.two_streams / 2 and not killed:
                         live.programs["panes-0"].kill()
                         killed.append(time.monotonic())
                         live.programs["panes-0"] = self._start(live.feed, "panes-0", live.sandbox)
 
+                _pass(self._for.warm_up)
                 began = time.monotonic()
                 from_us, until_us, _ = self._measure(live, self._for.two_streams, kill_once)
             trades = self._end(live)
         measured = latencies_us(trades, windows.marks(), from_us, until_us)
-        return {"rate": 3000, **latency(measured), "drivers_killed": len(killed)}
+        return {"rate": _RATE, **latency(measured), "drivers_killed": len(killed)}
 
     def _microbatch(self) -> dict[str, Any]:
         """Do the same with micro-batches in place of Real-time Mode: the baseline."""
-        return self._windows_at(3000, self._for.microbatch, environment={"FULLTAPE_TRIGGER": "micro-batch"})
+        return self._windows_at(_RATE, self._for.microbatch, environment={"FULLTAPE_TRIGGER": "micro-batch"})
 
     def _trade_to_alert(self) -> dict[str, Any]:
         """Rules that count trades, so that it is known which trade crosses each threshold; each fires once."""
-        rate = 3000
-        usual = rate / len(PRODUCTS)
+        usual = _RATE / len(PRODUCTS)
         thresholds = [
             round(usual * (self._for.warm_up + step * self._for.alert / _ALERT_RULES)) for step in range(_ALERT_RULES)
         ]
@@ -217,8 +242,9 @@ class LiveBench:
             environment = {ALERTMANAGERS_VARIABLE: alertmanager.url}
             analytics = {"windows": ["1m", "1h"]}
             with self._live(
-                rate, "panes-0", "monitor", environment=environment, analytics=analytics, alerts=rules
+                _RATE, "panes-0", "monitor", environment=environment, analytics=analytics, alerts=rules
             ) as live:
+                _pass(self._for.warm_up)
                 self._measure(live, self._for.alert)
                 trades = self._end(live)
         called = {
@@ -233,7 +259,7 @@ class LiveBench:
             if (product, f"Count{count}") in called
         ]
         doubled = len([notice for notice in webhook.notices if notice.labels.get("product")]) - len(called)
-        return {"rate": rate, **latency(samples), "doubled": doubled}
+        return {"rate": _RATE, **latency(samples), "doubled": doubled}
 
     def _max_rate(self) -> dict[str, Any]:
         """Raise the rate until windows no longer keep up."""
@@ -254,10 +280,11 @@ class LiveBench:
         *names: str,
         environment: Mapping[str, str] | None = None,
         streams: int = 1,
+        exchange: bool = True,
         analytics: Mapping[str, Any] | None = None,
         alerts: Sequence[Mapping[str, Any]] = (),
     ) -> Iterator[_Live]:
-        """Run a feed with the workloads named, or all, until the context ends."""
+        """Run a feed with the workloads named, or all, until the context ends; without an exchange no trades come."""
         options = FeedOptions(
             PRODUCTS,
             partitions=_PARTITIONS,
@@ -280,7 +307,8 @@ class LiveBench:
                 live.programs[name] = self._start(feed, name, sandbox, environment)
             for program in live.programs.values():
                 program.wait_ready(seconds=180)
-            live.programs["producer-0"] = self._start(feed, "producer-0", sandbox)
+            if exchange:
+                live.programs["producer-0"] = self._start(feed, "producer-0", sandbox)
             yield live
         delete_topics(self._servers, feed)
 
@@ -298,8 +326,7 @@ class LiveBench:
     def _measure(
         self, live: _Live, seconds: float, every_second: Callable[[], object] = lambda: None
     ) -> tuple[int, int, dict[str, Any]]:
-        """Warm up, then measure; return from and until when, and the memory of each program in MiB."""
-        _pass(self._for.warm_up, every_second)
+        """Let trades count; return from and until when, and the memory of each program in MiB."""
         memory: dict[str, list[float]] = {name: [] for name in live.programs}
 
         def look() -> None:
@@ -345,7 +372,7 @@ def _kill(programs: Mapping[str, Program]) -> None:
         program.kill()
 
 
-def _pass(seconds: float, every_second: Callable[[], object]) -> None:
+def _pass(seconds: float, every_second: Callable[[], object] = lambda: None) -> None:
     """Let time pass, with something to do every second."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
