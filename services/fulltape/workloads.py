@@ -99,7 +99,7 @@ def _panes(stream: int) -> Workload:
         module="fulltape_spark.panes",
         arguments=(*_LISTENS, "--port", "{probes}", "--stream", str(stream), "--checkpoint", "{state}"),
         keeps_state=True,
-        memory_mib=1536,
+        memory_mib=2048,
         stop_seconds=20,
     )
 

@@ -225,7 +225,12 @@ class LiveBench:
                 from_us, until_us, _ = self._measure(live, self._for.two_streams, kill_once)
             trades = self._end(live)
         measured = latencies_us(trades, windows.marks(), from_us, until_us)
-        return {"rate": _RATE, **latency(measured), "drivers_killed": len(killed)}
+        return {
+            "rate": _RATE,
+            **latency(measured),
+            "unseen": unseen(trades, windows.marks(), from_us, until_us),
+            "drivers_killed": len(killed),
+        }
 
     def _microbatch(self) -> dict[str, Any]:
         """Do the same with micro-batches in place of Real-time Mode: the baseline."""

@@ -42,7 +42,7 @@ TRADE_COLUMNS: Mapping[str, str] = MappingProxyType(
 USABLE = (
     "product IS NOT NULL AND trade_id IS NOT NULL AND taker_side IN ('buy', 'sell') AND time_us > 0 "
     "AND received_us IS NOT NULL AND run_ticks IS NOT NULL "
-    "AND p > 0 AND q > 0 AND CAST(p AS DOUBLE) * CAST(q AS DOUBLE) < 1e16D "
+    "AND p > 0 AND q > 0 AND CAST(p AS DOUBLE) * CAST(q AS DOUBLE) < 1e18D "
     "AND peak >= p AND trough > 0 AND trough <= p "
     "AND (previous_price IS NULL OR p1 > 0) AND (second_previous_price IS NULL OR p2 > 0) "
     "AND (run_start_price IS NULL OR departed > 0)"
