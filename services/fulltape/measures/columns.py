@@ -102,7 +102,7 @@ AGGREGATES: Mapping[str, str] = MappingProxyType(
         "lowest": "min(struct(p, -time_us AS minus_time_us))",
         "fallen": "max(struct(fall, peak, p))",
         "run_up": "max(rise)",
-        "mini_crash": "max(run)",
+        "mini_crash": "coalesce(max(run), 0D)",
         "largest_size": "max(q)",
         "occurrences": _counts(["change IS NOT NULL", "r1 IS NOT NULL", "length(trim(TRAILING '0' FROM digits)) = 1"]),
         "digits_1_to_3": _counts([f"digit = {digit}" for digit in (1, 2, 3)]),
