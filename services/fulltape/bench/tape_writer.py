@@ -1,6 +1,5 @@
 """Made-up trades straight onto a tape, at a rate: what Spark takes, without the cost of an exchange and a producer."""
 
-import itertools
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -10,12 +9,13 @@ from typing import Self
 import msgspec
 from confluent_kafka import Producer
 
+from fulltape.coinbase.messages import Match
 from fulltape.kafka import partition_of
-from fulltape.messages import Trade
+from fulltape.producer.tail import Tail
 
 _TICK_SECONDS = 0.004
-_STEPS = (0, 1, -1, 0, 2, -1, 0, 0, -1, 1, 0, -1)
-"""Of the price, in cents, over and over; they end where they began."""
+_PRICES = ("63514.60", "63514.61", "63514.60", "63514.62", "63514.61", "63514.61", "63514.62", "63514.61")
+"""Over and over."""
 _SIZES = ("0.01520000", "0.20000000", "1.00000000", "0.00350000", "0.07710000", "2.50000000", "0.91230000")
 
 
@@ -39,46 +39,30 @@ class TapeWriter:
 
 def _write(bootstrap_servers: str, topic: str, products: Sequence[str], rate: int, partitions: int) -> None:
     producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 0, "enable.idempotence": True})
-    trades = _trades(products)
-    places = {product: partition_of(product, partitions) for product in products}
+    tails = [Tail(product, None) for product in products]
+    places = [partition_of(product, partitions) for product in products]
     encode = msgspec.json.Encoder().encode
     began, written = time.monotonic(), 0
     while True:
         due = int((time.monotonic() - began) * rate)
-        for trade in itertools.islice(trades, due - written):
-            producer.produce(topic, encode(trade), trade.product, places[trade.product])
+        for count in range(written, due):
+            number, place = divmod(count, len(products))
+            now_us = time.time_ns() // 1000
+            trade = tails[place].append(_match(products[place], number), now_us, now_us, "stream")
+            producer.produce(topic, encode(trade), trade.product, places[place])
         written = due
         producer.poll(0)
         time.sleep(_TICK_SECONDS)
 
 
-def _trades(products: Sequence[str]) -> "itertools.chain[Trade]":
-    """Yield trades of all products in turn, at the time of now, each chained to those before as on a tape."""
-    return itertools.chain.from_iterable(_round(products, number) for number in itertools.count(1))
-
-
-def _round(products: Sequence[str], number: int) -> list[Trade]:
-    now_us = time.time_ns() // 1000
-    ends = [6_351_460 + sum(_STEPS[: (number - back) % len(_STEPS)]) for back in (0, 1, 2)]
-    price, previous, second_previous = (f"{cents / 100:.2f}" for cents in ends)
-    return [
-        Trade(
-            product=product,
-            trade_id=number,
-            price=price,
-            size=_SIZES[(number + place) % len(_SIZES)],
-            taker_side="buy" if number % 3 else "sell",
-            time_us=now_us,
-            sequence=number,
-            received_us=now_us,
-            source="stream",
-            previous_price=previous,
-            second_previous_price=second_previous,
-            run_ticks=0,
-            run_start_us=now_us,
-            run_start_price=previous,
-            pane_high="63514.70",
-            pane_low=min(price, "63514.50"),
-        )
-        for place, product in enumerate(products)
-    ]
+def _match(product: str, number: int) -> Match:
+    """Return one of a product's trades, as the exchange tells it."""
+    return Match(
+        product_id=product,
+        trade_id=number + 1,
+        price=_PRICES[number % len(_PRICES)],
+        size=_SIZES[number % len(_SIZES)],
+        side="sell" if number % 3 else "buy",
+        time="",
+        sequence=number + 1,
+    )
