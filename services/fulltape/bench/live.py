@@ -148,9 +148,7 @@ class LiveBench:
             with Browser(live.page_url) as browser:
                 wait_until(lambda: bool(browser.collect()), "the first price is painted")
                 _pass(_BROWSER_SECONDS, browser.collect)
-                before = _cpu(live)
-                from_us, until_us, memory = self._measure(live, self._for.glass, browser.collect)
-                cpu = _used(before, _cpu(live), self._for.glass)
+                from_us, until_us, used = self._measure(live, self._for.glass, browser.collect)
             trades = self._end(live)
         painted = browser.marks()
         whole = latencies_us(trades, painted, from_us, until_us)
@@ -160,8 +158,7 @@ class LiveBench:
             **latency(whole),
             "unseen": unseen(trades, painted, from_us, until_us),
             "stages": {name: dict(latency(samples)) for name, samples in stages.items()},
-            "rss_mib": memory,
-            "cores": cpu,
+            **used,
         }
 
     def _trade_to_pane(self) -> dict[str, Any]:
@@ -174,9 +171,7 @@ class LiveBench:
                 Arrivals(self._servers, topics.panes, PaneMark) as panes,
             ):
                 _pass(self._for.warm_up)
-                before = _cpu(live)
-                from_us, until_us, memory = self._measure(live, self._for.pane)
-                cpu = _used(before, _cpu(live), self._for.pane)
+                from_us, until_us, used = self._measure(live, self._for.pane)
             trades = self._end(live)
         seen = panes.marks()
         measured = latencies_us(trades, seen, from_us, until_us, since_tape=True)
@@ -184,8 +179,7 @@ class LiveBench:
             "rate": rate,
             **latency(measured),
             "unseen": unseen(trades, seen, from_us, until_us),
-            "rss_mib": memory,
-            "cores": cpu,
+            **used,
         }
 
     def _trade_to_window(self) -> dict[str, Any]:
@@ -195,17 +189,14 @@ class LiveBench:
         with self._live(rate, "panes-0", "monitor", environment=environment) as live:
             with self._watch(live) as windows:
                 _pass(self._for.warm_up)
-                before = _cpu(live)
-                from_us, until_us, memory = self._measure(live, seconds)
-                cpu = _used(before, _cpu(live), seconds)
+                from_us, until_us, used = self._measure(live, seconds)
             trades = self._end(live)
         measured = latencies_us(trades, windows.marks(), from_us, until_us)
         return {
             "rate": rate,
             **latency(measured),
             "unseen": unseen(trades, windows.marks(), from_us, until_us),
-            "cores": cpu,
-            "rss_mib": memory,
+            **used,
         }
 
     def _two_streams(self) -> dict[str, Any]:
@@ -331,7 +322,7 @@ class LiveBench:
     def _measure(
         self, live: _Live, seconds: float, every_second: Callable[[], object] = lambda: None
     ) -> tuple[int, int, dict[str, Any]]:
-        """Let trades count; return from and until when, and the memory of each program in MiB."""
+        """Let trades count; return from and until when, and what each program used of memory and CPU."""
         memory: dict[str, list[float]] = {name: [] for name in live.programs}
 
         def look() -> None:
@@ -339,11 +330,13 @@ class LiveBench:
             for name, program in live.programs.items():
                 memory[name].append(program.rss_mib())
 
+        before = _cpu(live)
         from_us = time.time_ns() // 1000
         _pass(seconds, look)
         until_us = time.time_ns() // 1000
+        cores = _used(before, _cpu(live), seconds)
         _pass(2.0, every_second)  # what is under way arrives
-        return from_us, until_us, {name: _memory(values) for name, values in memory.items()}
+        return from_us, until_us, {"rss_mib": {name: _memory(mib) for name, mib in memory.items()}, "cores": cores}
 
     def _end(self, live: _Live) -> dict[str, Trades]:
         """Stop the exchange and read what the tape holds."""
