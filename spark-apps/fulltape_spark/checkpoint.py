@@ -18,7 +18,6 @@ from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[
 
 from fulltape.errors import ConfigurationError
 from fulltape.kafka import ClientConfiguration, patiently, unavailable
-from fulltape.measures.columns import AGGREGATES
 from fulltape.messages import UNDECODABLE, Gap, Trade
 
 _TIMEOUT_SECONDS = 15.0
@@ -61,12 +60,33 @@ class Tape:
         except KafkaException as error:
             raise unavailable(error.args[0], configuration, _TIMEOUT_SECONDS) from error
         self.partitions = len(found.partitions)
-        self._id = str(found.topic_id)
+        self.topic_id = str(found.topic_id)
 
     def identity(self, *settings: object) -> str:
-        """Return a digest of this topic, of the columns of a pane and of further settings."""
-        parts = (self.topic, self._id, self.partitions, *sorted(AGGREGATES.items()), *settings)
+        """Return a digest of this topic and of what else a stream's state depends on."""
+        parts = (self.topic, self.topic_id, self.partitions, *settings)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def first_offsets(self) -> dict[str, int]:
+        """Return the offset of the oldest record of each partition.
+
+        Raises:
+            KafkaUnavailableError: no broker answers.
+
+        """
+        consumer = Consumer({**self._configuration, "group.id": f"{self.topic}.beginning", "enable.auto.commit": False})
+        try:
+            places = [TopicPartition(self.topic, number) for number in range(self.partitions)]
+            return {
+                str(place.partition): patiently(
+                    partial(consumer.get_watermark_offsets, place, timeout=_TIMEOUT_SECONDS)
+                )[0]
+                for place in places
+            }
+        except KafkaException as error:
+            raise unavailable(error.args[0], self._configuration, _TIMEOUT_SECONDS) from error
+        finally:
+            consumer.close()
 
     def begin(self, identity: str, since_us: int) -> Beginning:
         """Find where the tape stood at a time; a partition with nothing written since begins at its end.

@@ -12,13 +12,12 @@ import sys
 import threading
 import time
 import typing
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -28,12 +27,25 @@ from fulltape.feed.load import load_feed
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import ClientConfiguration, kafka_settings, prepare_kafka, probe_broker
 from fulltape.local.jars import cache_folder
+from fulltape.measures.columns import AGGREGATES
 from fulltape.telemetry import configure_logging, probes
 from fulltape_spark.checkpoint import Beginning, CheckpointFolder, Tape
 from fulltape_spark.kafka_options import java_client_options
 from fulltape_spark.panes_metrics import PanesMetrics
 from fulltape_spark.session import Spark
-from fulltape_spark.stream import SETTINGS, Progress, Query, Route, Trigger, cause_of, failure_of, progress_of, start
+from fulltape_spark.stream import (
+    SETTINGS,
+    Progress,
+    Query,
+    QueryFailedError,
+    Route,
+    Trigger,
+    cause_of,
+    death_reported,
+    failure_of,
+    progress_of,
+    start,
+)
 from fulltape_spark.warmup import warm_up
 
 TRIGGER_VARIABLE = "FULLTAPE_TRIGGER"
@@ -55,10 +67,6 @@ _PROBE_SECONDS = 5.0
 _MARGIN_US = 5_000_000
 
 _log = logging.getLogger("fulltape.panes")
-
-
-class QueryFailedError(FulltapeError):
-    """The streaming query ended by itself; the text is the innermost cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,7 @@ class PanesService:
         slots = 2 * tape.partitions
         spark_settings = {**SETTINGS, "spark.sql.shuffle.partitions": str(tape.partitions)}
         started = time.monotonic()
-        with Spark(slots, spark_settings, _HEAP_MIB) as spark, _death_reported():
+        with Spark(slots, spark_settings, _HEAP_MIB) as spark, death_reported():
             _log.info("Spark runs after %.1f s", time.monotonic() - started)
             stream = _Stream(settings, spark.session, route, tape, folder)
             if settings.warm and not self._stop.is_set():
@@ -148,15 +156,6 @@ class PanesService:
                 stream.stop()
 
 
-@contextmanager
-def _death_reported() -> Iterator[None]:
-    """Turn what py4j raises when the JVM is gone into one line."""
-    try:
-        yield
-    except (Py4JError, ConnectionError) as error:
-        raise QueryFailedError(f"the JVM of the Spark driver ended or failed: {cause_of(error)}") from error
-
-
 class _Stream:
     """The query of one stream, begun anew where its checkpoint can't be continued."""
 
@@ -168,7 +167,7 @@ class _Stream:
         self._route = route
         self._tape = tape
         self._folder = folder
-        self._identity = tape.identity(settings.trigger)
+        self._identity = tape.identity(settings.trigger, *sorted(AGGREGATES.items()))
         kept = folder.read(self._identity)
         if isinstance(kept, str):
             self._give_up_checkpoint(kept)

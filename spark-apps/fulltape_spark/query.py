@@ -59,25 +59,28 @@ def panes_of(tape: DataFrame, watermark_us: int, complete_from_us: int) -> DataF
     trades = (
         tape.select(expr(record).alias("record"), expr("unix_micros(timestamp)").alias("tape_us"))
         .select("record.*", "tape_us")
-        .select("*", *_columns(TRADE_COLUMNS))
-        .observe(TAPE, *_columns(counts))
+        .select("*", *columns(TRADE_COLUMNS))
+        .observe(TAPE, *columns(counts))
         .where(f"{trade} AND time_us >= {complete_from_us}")
-        .select("*", *_columns(RETURN_COLUMNS))
+        .select("*", *columns(RETURN_COLUMNS))
         .withColumn("start", expr(f"timestamp_micros(time_us DIV {_PANE_US} * {_PANE_US})"))
         .withWatermark("start", f"{watermark_us} microseconds")
     )
-    panes = trades.groupBy("product", "start").agg(*_columns(AGGREGATES))
+    panes = trades.groupBy("product", "start").agg(*columns(AGGREGATES))
     return panes.select(
-        expr("concat(product, '/', unix_seconds(start))").alias("key"),
-        # Without the option, fields that are null would be left out.
-        expr(
-            f"to_json(struct({', '.join(f'{sql} AS {name}' for name, sql in pane_fields().items())}), "
-            "map('ignoreNullFields', 'false'))"
-        ).alias("value"),
+        expr("concat(product, '/', unix_seconds(start))").alias("key"), expr(pane_json()).alias("value")
     )
 
 
-def _columns(definitions: Mapping[str, str]) -> list[Column]:
+def pane_json() -> str:
+    """Return the SQL of a pane's JSON over what was aggregated."""
+    fields = ", ".join(f"{sql} AS {name}" for name, sql in pane_fields().items())
+    # Without the option, fields that are null would be left out.
+    return f"to_json(struct({fields}), map('ignoreNullFields', 'false'))"
+
+
+def columns(definitions: Mapping[str, str]) -> list[Column]:
+    """Return columns by their names and SQL."""
     return [expr(sql).alias(name) for name, sql in definitions.items()]
 
 

@@ -1,15 +1,18 @@
 """One streaming query from the tape to the panes: how it is started, and what of it can be seen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+from py4j.protocol import Py4JError  # type: ignore[import-untyped]
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from fulltape.errors import FulltapeError
 from fulltape_spark.checkpoint import starting_offsets
 from fulltape_spark.query import TAPE, panes_of
 
@@ -40,6 +43,19 @@ SETTINGS: Mapping[str, str] = {
     "spark.sql.debug.maxToStringFields": "1",
 }
 """What the streams need of Spark beside its defaults. State is kept in RocksDB and its changes alone are written."""
+
+
+class QueryFailedError(FulltapeError):
+    """The streaming query ended by itself; the text is the innermost cause."""
+
+
+@contextmanager
+def death_reported() -> Iterator[None]:
+    """Turn what py4j raises when the JVM is gone into one line."""
+    try:
+        yield
+    except (Py4JError, ConnectionError) as error:
+        raise QueryFailedError(f"the JVM of the Spark driver ended or failed: {cause_of(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
