@@ -77,9 +77,11 @@ class TradePage(msgspec.Struct):
 class RestClient:
     """The endpoints that Fulltape needs, within the exchange's limits. Use as an async context manager."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(
+        self, base_url: str, *, requests_per_second: float = _REQUESTS_PER_SECOND, burst: int = _BURST
+    ) -> None:
         self._base_url = base_url.rstrip("/")
-        self._bucket = TokenBucket(_REQUESTS_PER_SECOND, _BURST)
+        self._bucket = TokenBucket(requests_per_second, burst)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -134,29 +136,37 @@ class RestClient:
         """Get an answer and the time it was read. Only 400 and 404 are final; all else is tried again in time.
 
         That is 429, 5xx, lost connections, a 403 of the exchange's shield against floods, and a body that is no answer.
+        No try is sooner than an answer's Retry-After asks for.
         """
         assert self._session is not None, "use RestClient as an async context manager"
         deadline = time.monotonic() + within_seconds
         attempt = 0
         while True:
             await self._bucket.take()
+            asked_seconds = 0.0
             try:
                 async with self._session.get(self._base_url + path, params=query) as answer:
                     body = await answer.read()
                     if answer.status == 200:
                         return decoder.decode(body), time.time_ns() // 1000
                     problem = f"{answer.status} {_message(body)}"
+                    asked_seconds = _retry_after_seconds(answer.headers.get("Retry-After", ""))
                     if answer.status in (400, 404):
                         raise ExchangeError(f"the exchange refuses GET {path}: {problem}")
             except (aiohttp.ClientError, TimeoutError, OSError) as lost:
                 problem = str(lost) or type(lost).__name__
             except UNDECODABLE as unusable:
                 problem = f"the answer can't be read: {unusable}"
-            pause = backoff_seconds(attempt, first=_BACKOFF_SECONDS[0], most=_BACKOFF_SECONDS[1])
+            pause = max(asked_seconds, backoff_seconds(attempt, first=_BACKOFF_SECONDS[0], most=_BACKOFF_SECONDS[1]))
             if time.monotonic() + pause > deadline:
                 raise RestUnavailableError(f"GET {path}: {problem} (after {attempt + 1} tries)")
             attempt += 1
             await asyncio.sleep(pause)
+
+
+def _retry_after_seconds(text: str) -> float:
+    """Return the seconds of a Retry-After; 0 without them, as where it names a date."""
+    return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
 def _message(body: bytes) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry
 
+from fulltape.coinbase.history import first_id_since
 from fulltape.coinbase.messages import Error
 from fulltape.coinbase.rest import PAGE_LIMIT, RestClient, RestUnavailableError, TokenBucket, backoff_seconds
 from fulltape.errors import ExchangeError, KafkaUnavailableError
@@ -20,7 +21,6 @@ from fulltape.producer.claims import TapeEnd
 from fulltape.producer.connections import ConnectionKeeper
 from fulltape.producer.intake import Intake, Lane
 from fulltape.producer.metrics import ProducerMetrics
-from fulltape.producer.start import first_id_since
 from fulltape.producer.writer import Entry, Writer
 from fulltape.telemetry import probes
 from fulltape.topics import Topics
