@@ -2,7 +2,7 @@
 # Prepares all that `.venv/bin/fulltape`, its tests and its benchmarks need; `make setup` calls it.
 # Quick and silent where nothing has changed. System packages are installed where this is root on Debian or Ubuntu;
 # elsewhere a line says what to install. PYTHON names another interpreter than python3.
-# With --tests it also installs what only tests need, a browser.
+# With --tests it also installs what only tests need: a browser, and the PostgreSQL that stands in for Redshift.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -56,6 +56,8 @@ has_python_headers() {
 sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())'
 }
 
+has_postgresql() { has postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
+
 has_java() { .venv/bin/python -c 'from fulltape.local.java import find_java; find_java()' 2>/dev/null; }
 
 command -v "$python" >/dev/null || install "Python is missing" "brew install python@3.11" python3
@@ -96,15 +98,16 @@ if ! has_java; then
   has_java || .venv/bin/python -c 'from fulltape.local.java import find_java; find_java()' # fails, and says why
 fi
 
-# Without Alertmanager, alerts are on the page and in the terminal alone; without Chromium, the tests of the page are
-# skipped.
+# Without Alertmanager, alerts are on the page and in the terminal alone; without Chromium and PostgreSQL, the tests of
+# the page and of Redshift are skipped.
 if ! has prometheus-alertmanager && ! has alertmanager; then
   install_optional "Alertmanager is missing" prometheus-alertmanager
   # Nor shall the package's service start with the machine: fulltape runs an Alertmanager of its own.
   ! has update-rc.d || update-rc.d prometheus-alertmanager disable >/dev/null 2>&1 || true
 fi
-if [[ ${1:-} == --tests ]] && ! has chromium; then
-  install_optional "Chromium is missing" chromium
+if [[ ${1:-} == --tests ]]; then
+  has chromium || install_optional "Chromium is missing" chromium
+  has_postgresql || install_optional "PostgreSQL is missing" postgresql
 fi
 
 .venv/bin/python -m fulltape.local.jars

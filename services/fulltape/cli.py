@@ -18,10 +18,13 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "local": ("fulltape.local.cli", "local"),
     "monitor": ("fulltape.monitor.cli", "monitor_command"),
     "producer": ("fulltape.producer.cli", "producer_command"),
+    "query": ("fulltape.warehouse.cli_queries", "query_command"),
     "run": ("fulltape.local.run", "run_command"),
     "sandbox": ("fulltape.sandbox.cli", "sandbox_command"),
     "schema": ("fulltape.feed.cli", "schema_command"),
+    "sql": ("fulltape.warehouse.cli_queries", "sql_command"),
     "validate": ("fulltape.feed.cli", "validate_command"),
+    "warehouse": ("fulltape.warehouse.cli", "warehouse_group"),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from fulltape.feed.model import CryptoFeed
 
-Component = Literal["producer", "panes", "monitor", "dashboard"]
+Component = Literal["producer", "panes", "monitor", "dashboard", "archive", "warehouse"]
 
 PROBES = "probes"
 """Name of the port with probes and metrics, which every workload has."""
@@ -30,6 +30,10 @@ REST_VARIABLE = "FULLTAPE_REST_URL"
 """Environment variables with an exchange in place of the feed's, for producers."""
 ALERTMANAGERS_VARIABLE = "FULLTAPE_ALERTMANAGERS"
 """Environment variable with the addresses of Alertmanagers, with commas between, for the monitor."""
+WAREHOUSE_VARIABLE = "FULLTAPE_WAREHOUSE"
+"""Environment variable with the path of the warehouse: a DuckDB file, or a folder of Redshift's credentials."""
+STAGING_VARIABLE = "FULLTAPE_STAGING"
+"""Environment variable with a staging area of one feed alone, in place of the one in the feed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +75,12 @@ def workloads(feed: CryptoFeed) -> tuple[Workload, ...]:
     """Return what ``feed`` runs, in the order of the data's way; nothing where it is suspended."""
     if feed.spec.suspend:
         return ()
-    producers = tuple(_producer(shard) for shard in range(feed.spec.producer.replicas))
-    analytics = feed.spec.analytics
-    if analytics is None:
-        return producers
-    return (*producers, *(_panes(stream) for stream in range(analytics.replicas)), _MONITOR, _DASHBOARD)
+    found = [_producer(shard) for shard in range(feed.spec.producer.replicas)]
+    if (analytics := feed.spec.analytics) is not None:
+        found += [*(_panes(stream) for stream in range(analytics.replicas)), _MONITOR, _DASHBOARD]
+    if feed.spec.warehouse is not None:
+        found += [_ARCHIVE, _WAREHOUSE]
+    return tuple(found)
 
 
 _LISTENS = ("--feed", "{feed}", "--host", "{host}")
@@ -121,4 +126,23 @@ _DASHBOARD = Workload(
     ports=MappingProxyType({PROBES: 9100, PAGE: 8080}),
     memory_mib=256,
     stop_seconds=5,
+)
+
+_ARCHIVE = Workload(
+    name="archive",
+    component="archive",
+    module="fulltape_spark.archive",
+    arguments=(*_LISTENS, "--port", "{probes}", "--checkpoint", "{state}"),
+    keeps_state=True,
+    memory_mib=2560,
+    stop_seconds=20,
+)
+
+_WAREHOUSE = Workload(
+    name="warehouse",
+    component="warehouse",
+    module="fulltape.cli",
+    arguments=("warehouse", "load", *_LISTENS, "--port", "{probes}"),
+    memory_mib=512,
+    stop_seconds=30,
 )

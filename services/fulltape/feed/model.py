@@ -518,6 +518,8 @@ class Warehouse(FeedModel):
     """Where files wait for Redshift to load them. Needs redshift."""
     every: Annotated[Duration, Between("1s", "1h")] = Duration("10s")
     """How often what is new is loaded."""
+    retention: Annotated[Duration | None, Between("2d", "3650d")] = None
+    """How long rows stay, by their own time and in whole days (UTC); for good if it is left out."""
 
     @model_validator(mode="after")
     def _redshift_with_staging(self) -> Self:
