@@ -43,6 +43,11 @@ def test_analytics_add_a_stream_for_each_replica_and_what_reads_it_in_the_order_
     assert names(feed("  analytics: {replicas: 2}")) == ["producer-0", "panes-0", "panes-1", "monitor", "dashboard"]
 
 
+def test_a_warehouse_adds_what_stores_and_what_loads_with_or_without_analytics() -> None:
+    assert names(feed("  warehouse: {}")) == ["producer-0", "archive", "warehouse"]
+    assert names(feed("  analytics: {}\n  warehouse: {}"))[-2:] == ["archive", "warehouse"]
+
+
 def test_a_suspended_feed_runs_nothing() -> None:
     assert names(feed("  suspend: true\n  analytics: {}")) == []
 
@@ -68,7 +73,10 @@ def test_of_every_example_names_are_unique_places_are_filled_in_and_probes_have_
     assert [workload.name for workload in found if PAGE in workload.ports] == ["dashboard"]
 
 
-@pytest.mark.parametrize("workload", workloads(feed("  analytics: {}")), ids=lambda workload: workload.name)
+EVERYTHING = workloads(feed("  analytics: {}\n  warehouse: {}"))
+
+
+@pytest.mark.parametrize("workload", EVERYTHING, ids=lambda workload: workload.name)
 def test_every_program_exists_and_has_the_options_it_is_given(workload: Workload) -> None:
     _, module, *words = command(workload)
     if module == "fulltape.cli":
