@@ -13,8 +13,10 @@ from fulltape.errors import FulltapeError
 
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "audit": ("fulltape.audit.cli", "audit_command"),
+    "backfill": ("fulltape.warehouse.cli_backfill", "backfill_command"),
     "bench": ("fulltape.bench.cli", "bench_command"),
     "dashboard": ("fulltape.dashboard.cli", "dashboard_command"),
+    "export": ("fulltape.warehouse.cli_export", "export_command"),
     "local": ("fulltape.local.cli", "local"),
     "monitor": ("fulltape.monitor.cli", "monitor_command"),
     "producer": ("fulltape.producer.cli", "producer_command"),
