@@ -15,6 +15,7 @@ from fulltape.feed.load import load_feed
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import prepare_kafka
 from fulltape.telemetry import configure_logging
+from fulltape.warehouse.credentials import warehouse_of
 
 
 @click.command("dashboard")
@@ -60,6 +61,7 @@ def dashboard_settings(
         allowed_hosts=(host, *allowed_hosts),
         host=host,
         probe_port=probe_port,
+        warehouse=warehouse_of(feed, os.environ),
     )
 
 

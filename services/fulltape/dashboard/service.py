@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from fulltape.dashboard.history import History
 from fulltape.dashboard.hub import Hub, spacing_seconds
 from fulltape.dashboard.market import Market
 from fulltape.dashboard.metrics import DashboardMetrics
@@ -48,6 +50,8 @@ class DashboardSettings:
     host: str = "127.0.0.1"
     probe_port: int = 0
     heartbeat_seconds: float = 30.0
+    warehouse: Path | None = None
+    """The DuckDB file, or the folder of Redshift's credentials; without it the page has no history."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -83,6 +87,7 @@ class DashboardService:
         self._source = Source(settings.kafka, settings.topics, settings.products)
         self._registry = CollectorRegistry()
         self._registry.register(DashboardMetrics(self.market, self.hub))
+        self._history = None if settings.warehouse is None else History(settings.warehouse)
         self._stopping = asyncio.Event()
         self._looked = time.monotonic()
         self.probe_port = 0
@@ -115,6 +120,8 @@ class DashboardService:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(executor, self._source.open)
             stack.push_async_callback(loop.run_in_executor, executor, self._source.close)
+            if self._history is not None:
+                stack.callback(self._history.close)
             runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=_DRAIN_SECONDS)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -139,7 +146,8 @@ class DashboardService:
         application = web.Application(middlewares=[guard(self._settings.allowed_hosts)])
         application.on_response_prepare.append(add_headers)
         static = static_handler(page_files())
-        application.add_routes([web.get("/live", self.hub.serve), web.get("/{path:.*}", static)])
+        history = [web.get("/history/queries", _no_queries)] if self._history is None else self._history.routes()
+        application.add_routes([web.get("/live", self.hub.serve), *history, web.get("/{path:.*}", static)])
         return application
 
     async def _follow(self, executor: ThreadPoolExecutor) -> None:
@@ -160,6 +168,11 @@ class DashboardService:
             if not batch.loading:
                 pause = self._looked + spacing_seconds(len(self.hub)) - time.monotonic()
                 await asyncio.sleep(max(0.0, pause))
+
+
+async def _no_queries(_: web.Request) -> web.Response:
+    """Tell a page whose feed has no warehouse that there is nothing to ask."""
+    return web.json_response([])
 
 
 def _now_us() -> int:

@@ -4,6 +4,7 @@ import { Alerts } from './alerts.js';
 import { $, paintClass, setHidden, write } from './dom.js';
 import { fixed, latency, span } from './format.js';
 import { forget, framePainted, glassNow, nowUs } from './glass.js';
+import { History } from './history.js';
 import { Link } from './link.js';
 import { Model } from './model.js';
 import { Overview } from './overview.js';
@@ -18,6 +19,8 @@ const overview = new Overview(model);
 const product = new ProductView(model);
 const pipeline = new Pipeline(model);
 const alerts = new Alerts(model);
+const history = new History();
+const VIEWS = ['market', 'product', 'alerts', 'pipeline', 'history'];
 let view = 'market';
 let scheduled = false;
 let slowAt = 0;
@@ -36,15 +39,19 @@ function begin() {
   write($('version'), model.hello.version);
   overview.begin();
   pipeline.begin();
+  history.begin().then(() => {
+    if (historyAsked()) route();
+  });
   route();
 }
 
 /** Show the view that the address names. */
 function route() {
-  const name = decodeURIComponent(location.hash.replace(/^#\/?/, ''));
+  const name = historyAsked() ? '' : decodeURIComponent(location.hash.replace(/^#\/?/, ''));
   const before = view;
   view = ['alerts', 'pipeline'].includes(name) ? name : model.hello?.products.includes(name) ? 'product' : 'market';
-  for (const id of ['market', 'product', 'alerts', 'pipeline']) setHidden($(id), id !== view);
+  if (historyAsked() && history.queries.size) view = 'history';
+  for (const id of VIEWS) setHidden($(id), id !== view);
   for (const entry of document.querySelectorAll('nav a')) {
     const current = entry.dataset.view === view || (view === 'product' && entry.dataset.view === 'market');
     if (current) entry.setAttribute('aria-current', 'page');
@@ -55,10 +62,13 @@ function route() {
   link.look(chosen);
   if (chosen) product.show(chosen);
   if (view === 'market') overview.show();
+  if (view === 'history') history.show();
   model.alertsChanged = model.healthChanged = true;
   if (view !== before) scrollTo(0, 0);
   schedule();
 }
+
+const historyAsked = () => location.hash.startsWith('#/history');
 
 function schedule() {
   if (scheduled) return;
