@@ -20,6 +20,7 @@ from fulltape.bench.stage import FeedOptions, make_feed, wait_until
 from fulltape.errors import FulltapeError
 from fulltape.local.kafka import free_port
 from fulltape.messages import Window
+from fulltape.warehouse.connection import WarehouseUnavailableError, open_duckdb
 
 pytestmark = pytest.mark.integration
 
@@ -30,10 +31,9 @@ _SPARK_SECONDS = 300
 class Run:
     """A `fulltape run` of a feed on the sandbox, what it prints and what it makes."""
 
-    def __init__(self, folder: Path, analytics: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, **spec: dict[str, Any]) -> None:
         feed = make_feed("run", FeedOptions(["BTC-USD", "ETH-USD"], channels=["matches", "ticker"])).to_dict()
-        if analytics is not None:
-            feed["spec"]["analytics"] = analytics
+        feed["spec"] |= spec
         file = folder / "feed.yaml"
         file.write_text(json.dumps(feed))
         self.temporary = folder / "tmp"
@@ -76,6 +76,22 @@ class Run:
                 return str(answer.read().decode())
         except OSError:
             return ""
+
+    def stored(self) -> int:
+        """Return how many trades the warehouse holds; 0 while another has it open."""
+        found = re.search(r"fulltape query --warehouse (\S+)", self.said)
+        assert found is not None, self.said
+        try:
+            connection = open_duckdb(Path(found[1]), read_only=True)
+            try:
+                rows = connection.run("SELECT COUNT(*), COUNT(DISTINCT (product, trade_id)) FROM fulltape.trades").rows
+            finally:
+                connection.close()
+        except WarehouseUnavailableError:
+            return 0
+        ((count, distinct),) = rows
+        assert count == distinct
+        return int(count)
 
     def descendants(self) -> dict[int, str]:
         """Return pid and command of every process that this one started, and that those started."""
@@ -195,7 +211,7 @@ class Windows:
 
 
 def test_the_whole_way_to_the_page_works_survives_deaths_and_leaves_nothing(start: Callable[..., Run]) -> None:
-    run = start(analytics={"windows": ["1m"]})
+    run = start(analytics={"windows": ["1m"]}, warehouse={"every": "1s"})
     wait_until(lambda: "<html" in run.page().lower(), "the page answers")
     wait_until(
         lambda: "panes-0: ready" in run.said and "monitor: ready" in run.said, "all are ready", seconds=_SPARK_SECONDS
@@ -215,6 +231,7 @@ def test_the_whole_way_to_the_page_works_survives_deaths_and_leaves_nothing(star
     finally:
         windows.close()
     assert "<html" in run.page().lower()
+    wait_until(lambda: run.stored() > 1000, "the warehouse fills", seconds=_SPARK_SECONDS)
     started = run.descendants()
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait(90) == 0, run.said

@@ -23,12 +23,16 @@ from fulltape.workloads import (
     PROBES,
     READY,
     REST_VARIABLE,
+    STAGING_VARIABLE,
+    WAREHOUSE_VARIABLE,
     WEBSOCKET_VARIABLE,
     Workload,
 )
 
 _HOST = "127.0.0.1"
 _SANDBOX_STOP_SECONDS = 5.0
+_AFTER_OTHERS = ("/usr/bin/env", "nice", "-n", "10")
+"""Begins the command of what may wait where cores are few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,7 @@ class Plan:
     sandbox: Sequence[str] | None
     """Options of the sandbox exchange; None reads Coinbase."""
     data: Path | None
-    """Folder that keeps Kafka's data; None throws them away at the end."""
+    """Folder that keeps Kafka's data and the warehouse; None throws them away at the end."""
     page_port: int
 
     @property
@@ -64,6 +68,8 @@ class Composition:
     page_url: str
     alerts_topic: str | None
     """None where the feed has no windows, so no alerts."""
+    warehouse: Path | None
+    """The DuckDB file, whose tables have to be made before anything starts; None where the feed has no warehouse."""
     title: str
     notes: Sequence[str]
 
@@ -76,6 +82,8 @@ class _Places:
     scratch: Path
     logs: Path
     environment: Mapping[str, str]
+    archive_state: Path
+    """Lasts as long as what is archived."""
 
 
 def compose(plan: Plan, *, scratch: Path, logs: Path) -> Composition:
@@ -112,14 +120,22 @@ def compose(plan: Plan, *, scratch: Path, logs: Path) -> Composition:
         alertmanager = Part("alertmanager", AlertmanagerBody(EmbeddedAlertmanager(port=port)))
         environment[ALERTMANAGERS_VARIABLE] = address
         notes.append(f"Alertmanager is at {address}")
-    places = _Places(plan.file, scratch, logs, environment)
+    kept_folder = (scratch if plan.data is None else plan.data) / "warehouse"
+    warehouse = None
+    if feed.spec.warehouse is not None:
+        warehouse = kept_folder / f"{feed.topics.prefix}.duckdb"
+        environment[WAREHOUSE_VARIABLE] = str(warehouse)
+        environment[STAGING_VARIABLE] = str(kept_folder / "staging" / feed.topics.prefix)
+        notes.append(f"to question the warehouse: fulltape query --warehouse {warehouse}")
+    places = _Places(plan.file, scratch, logs, environment, kept_folder / "checkpoints" / feed.topics.prefix)
     page = None
     for _, alike in itertools.groupby(plan.programs, key=lambda program: program.component):
         group = []
         for program in alike:
             numbers = {name: plan.page_port if name == PAGE else next(ports) for name in program.ports}
-            # Spark takes longest to start, so it does so beside Kafka, for which it waits by itself.
-            after = None if program.component == "panes" else kafka
+            # Spark takes longest to start, so it does so beside Kafka, for which it waits by itself; and what is stored
+            # can wait for what is seen.
+            after = {"panes": None, "archive": page or kafka}.get(program.component, kafka)
             part = _program(program, numbers, places, after)
             group.append(part)
             page = part if PAGE in program.ports else page
@@ -134,6 +150,7 @@ def compose(plan: Plan, *, scratch: Path, logs: Path) -> Composition:
         page_part=page,
         page_url=f"http://{_HOST}:{plan.page_port}",
         alerts_topic=feed.topics.alerts if feed.spec.analytics is not None else None,
+        warehouse=warehouse,
         title=f"Fulltape runs {feed.metadata.name} on {source}",
         notes=notes,
     )
@@ -141,11 +158,13 @@ def compose(plan: Plan, *, scratch: Path, logs: Path) -> Composition:
 
 def _program(program: Workload, ports: Mapping[str, int], places: _Places, after: Part | None) -> Part:
     """Return a workload as a part."""
+    archives = program.component == "archive"
+    state = places.archive_state if archives else places.scratch / program.name
     if program.keeps_state:
-        (places.scratch / program.name).mkdir()
-    command = program.command(feed=str(places.file), host=_HOST, ports=ports, state=str(places.scratch / program.name))
+        state.mkdir(parents=True, exist_ok=True)
+    command = program.command(feed=str(places.file), host=_HOST, ports=ports, state=str(state))
     body = Process(
-        [sys.executable, *command],
+        [*_AFTER_OTHERS, sys.executable, *command] if archives else [sys.executable, *command],
         places.logs / f"{program.name}.log",
         environment=places.environment,
         stop_seconds=program.stop_seconds,

@@ -40,6 +40,8 @@ from fulltape.local.surroundings import (
     has_desktop,
 )
 from fulltape.local.view import RunConsole, View
+from fulltape.warehouse.connection import open_warehouse
+from fulltape.warehouse.migrations import migrate
 from fulltape.workloads import workloads
 
 _ROOM_MIB = 1024
@@ -89,6 +91,8 @@ def run_command(*, feed: Path, exchange: str, rate: int, scenario: str | None, p
     console = RunConsole()
     with log_folder(loaded.metadata.name) as logs, tempfile.TemporaryDirectory(prefix="fulltape-run-") as scratch:
         composition = compose(plan, scratch=Path(scratch), logs=logs)
+        if composition.warehouse is not None:
+            make_warehouse(composition.warehouse)
         opens_page = not no_browser and console.is_terminal and has_desktop(os.environ)
         asyncio.run(Run(composition, console, opens_page=opens_page).until_told())
 
@@ -101,9 +105,9 @@ def check(plan: Plan) -> None:
 
     """
     find_java()
-    needs_spark = any(program.component == "panes" for program in plan.programs)
+    needs_spark = any(program.component in {"panes", "archive"} for program in plan.programs)
     if needs_spark:
-        check_packages({"pyspark": "analytics", "fulltape_spark": "analytics"})
+        check_packages({"pyspark": "Spark", "fulltape_spark": "Spark"})
     check_room(Path(tempfile.gettempdir()), _ROOM_MIB, "a run")
     if plan.data is not None:
         check_room(plan.data, _ROOM_MIB, "the tape")
@@ -112,6 +116,22 @@ def check(plan: Plan) -> None:
         check_page_port(plan.page_port)
     for jars in (KAFKA, SPARK_KAFKA) if needs_spark else (KAFKA,):
         ensure_jars(jars)
+
+
+def make_warehouse(file: Path) -> None:
+    """Make a DuckDB file with the warehouse's tables, or bring one up to date.
+
+    Raises:
+        ConfigurationError: it is not as it should be, as where a newer release made it.
+        WarehouseUnavailableError: another process has it open.
+
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    connection = open_warehouse(file, read_only=False)
+    try:
+        migrate(connection)
+    finally:
+        connection.close()
 
 
 class Run:

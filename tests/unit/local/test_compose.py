@@ -41,12 +41,14 @@ def names(composition: Composition) -> list[list[str]]:
 
 def test_parts_stop_in_the_order_of_the_datas_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose, "find_alertmanager", lambda: Path("/usr/bin/alertmanager"))
-    assert names(composed(tmp_path, FEED + "  analytics: {replicas: 2}\n")) == [
+    assert names(composed(tmp_path, FEED + "  analytics: {replicas: 2}\n  warehouse: {}\n")) == [
         ["sandbox"],
         ["producer-0", "producer-1"],
         ["panes-0", "panes-1"],
         ["monitor"],
         ["dashboard"],
+        ["archive"],
+        ["warehouse"],
         ["alertmanager"],
         ["kafka"],
     ]
@@ -72,6 +74,15 @@ def test_spark_starts_beside_kafka_and_what_needs_kafka_waits(tmp_path: Path) ->
     waiting = [name for name, first in after.items() if first is composition.kafka]
     assert waiting == ["producer-0", "producer-1", "monitor", "dashboard"]
     assert after["panes-0"] is None
+
+
+def test_what_is_stored_waits_for_what_is_seen_and_is_kept_with_the_tape(tmp_path: Path) -> None:
+    composition = composed(tmp_path, FEED + "  analytics: {}\n  warehouse: {}\n", sandbox=False)
+    after = {part.name: part.after for group in composition.groups for part in group}
+    assert after["archive"] is composition.page_part
+    assert after["warehouse"] is composition.kafka
+    assert composition.warehouse == tmp_path / "kafka" / "warehouse" / "test.duckdb"
+    assert (tmp_path / "kafka" / "warehouse" / "checkpoints" / "test").is_dir()
 
 
 def test_no_two_parts_share_a_port_and_where_the_data_and_logs_are_is_said(tmp_path: Path) -> None:
