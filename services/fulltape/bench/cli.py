@@ -3,15 +3,17 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from fulltape.bench import live
+from fulltape.bench import live, warehouse
 from fulltape.bench.live import SCENARIOS, LiveBench
 from fulltape.bench.tape import FULL, QUICK, TapeBench
+from fulltape.bench.warehouse import WarehouseBench
 
 
 @click.group("bench")
@@ -47,6 +49,27 @@ def live_command(*, as_json: bool, quick: bool, only: Sequence[str], rates: str)
         say = status.update if console.is_terminal else console.print
         bench = LiveBench(live.QUICK if quick else live.FULL, [int(rate) for rate in rates.split(",")], say)
         report = bench.run(only)
+    if as_json:
+        sys.stdout.write(json.dumps(report) + "\n")
+    else:
+        _print(report)
+
+
+@bench_command.command("warehouse")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quick", is_flag=True, help="End within minutes; the same keys, rougher figures.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(warehouse.SCENARIOS), help="This scenario alone; may be repeated."
+)
+@click.option("--rows", type=click.IntRange(min=1), help="Trades in the file that is asked, in place of 100 million.")
+def warehouse_command(*, as_json: bool, quick: bool, only: Sequence[str], rows: int | None) -> None:
+    """Measure how soon a trade can be asked for, how fast trades are stored, and how long answers take."""
+    extent = warehouse.QUICK if quick else warehouse.FULL
+    if rows is not None:
+        extent = replace(extent, queries=rows)
+    console = Console(stderr=True)
+    with console.status("making room") as status:
+        report = WarehouseBench(extent, status.update if console.is_terminal else console.print).run(only)
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:
