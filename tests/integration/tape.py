@@ -66,9 +66,9 @@ class Stage:
     def audit(self) -> TapeAudit:
         return audit_tape({"bootstrap.servers": self.broker.bootstrap_servers}, f"{self.name}.trades", lambda *_: None)
 
-    def proof(self, sandbox: SandboxProgram) -> TapeAudit:
+    def proof(self, sandbox: SandboxProgram, seconds: float = DRILL_SECONDS * 4 + 60) -> TapeAudit:
         """Wait until the exchange has said all and the tape has caught up with it; return the audit of that."""
-        wait_until(lambda: sandbox.state()["ended"], "the exchange has said all", seconds=DRILL_SECONDS * 4 + 60)
+        wait_until(lambda: sandbox.state()["ended"], "the exchange has said all", seconds=seconds)
         deadline = time.monotonic() + _CATCH_UP_SECONDS
         expected = sandbox.last_ids()
         while True:
