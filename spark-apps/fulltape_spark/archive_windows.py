@@ -6,6 +6,7 @@ Both steps are stateful and in append mode: a second leaves the first when the w
 change it any more, and a window leaves the second when its last second has come.
 """
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -58,13 +59,13 @@ def start_windows(session: SparkSession, route: WindowsRoute, stream: ArchiveStr
         PySparkException, Py4JError: Spark can't start it, as where the checkpoint is damaged.
 
     """
-    offsets = stream.offsets
+    offsets, shape = stream.offsets, state_shape(route.analytics)
     (tape,) = (topic for topic, origin in route.topics.items() if origin == "trades")
 
     def write(windows: DataFrame, number: int) -> None:
         began = time.monotonic()
-        # The rows come of state; what made them final is the tape, whose batch names them.
-        job = Job(route.staging, {NAME: "windows"}, {NAME: offsets.names(number)[tape]}, Clock(0, 0))
+        name = windows_name(tape, offsets.names(number), shape)
+        job = Job(route.staging, {NAME: "windows"}, {NAME: name}, Clock(0, 0))
         observe(NAME, number, write_batch(windows, job), time.monotonic() - began)
 
     records = read(
@@ -78,6 +79,22 @@ def start_windows(session: SparkSession, route: WindowsRoute, stream: ArchiveStr
         .trigger(**TRIGGER)
         .start()
     )
+
+
+def windows_name(tape: str, names: Mapping[str, str], shape: tuple[object, ...]) -> str:
+    """Return the name of a batch of windows: in the order of the tape's batches, and told apart by all that made it.
+
+    Tickers move the watermark too, so that windows become final in a batch that has no trades.
+
+    Args:
+        tape: the trades' topic.
+        names: the names of the topics' batches.
+        shape: what the windows are, by `state_shape`.
+
+    """
+    place = names[tape].rpartition("-")[0]
+    digest = hashlib.blake2s(repr((sorted(names.items()), shape)).encode(), digest_size=4).hexdigest()
+    return f"{place}-{digest}"
 
 
 def state_shape(analytics: Analytics) -> tuple[object, ...]:

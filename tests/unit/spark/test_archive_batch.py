@@ -7,6 +7,7 @@ import pytest
 from fulltape.warehouse.staging import batch_name
 from fulltape_spark.archive_batch import BatchError, OffsetLog, Reached, clock
 from fulltape_spark.archive_stream import backlog_of, flat, nested, own_words
+from fulltape_spark.archive_windows import windows_name
 
 IDS = {"x.trades": "a", "x.ticker": "b"}
 
@@ -25,6 +26,16 @@ def test_a_batch_is_named_by_where_it_starts_and_ends(tmp_path: Path) -> None:
         "x.trades": batch_name("a", [10, 5], [12, 7]),
         "x.ticker": batch_name("b", [1], [1]),
     }
+
+
+def test_batches_of_windows_are_told_apart_by_all_that_makes_them() -> None:
+    trades = batch_name("a", [5], [5])
+    quotes = [batch_name("b", [start], [start + 1]) for start in (1, 2)]
+    names = [windows_name("x.trades", {"x.trades": trades, "x.ticker": quote}, ("1m",)) for quote in quotes]
+    names.append(windows_name("x.trades", {"x.trades": trades, "x.ticker": quotes[0]}, ("1m", "15m")))
+    assert len(set(names)) == 3
+    assert {name.rpartition("-")[0] for name in names} == {trades.rpartition("-")[0]}
+    assert windows_name("x.trades", {"x.trades": trades, "x.ticker": quotes[0]}, ("1m",)) == names[0]
 
 
 @pytest.mark.parametrize("line", ["", "garbage", "[]", '{"x.trades":{"0":"a"}}', "-"])
