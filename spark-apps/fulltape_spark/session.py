@@ -59,6 +59,7 @@ class Spark:
             "-XX:+UseG1GC",
             "-XX:MaxGCPauseMillis=10",
             "-XX:+ExitOnOutOfMemoryError",
+            "-Xss8m",  # Spark looks through long plans by regular expressions, which recurse
             "-XX:-DontCompileHugeMethods",  # some of the code that Spark generates is; it would stay interpreted
         ]
         address = os.environ.get(ADDRESS_VARIABLE, "127.0.0.1")
