@@ -20,7 +20,7 @@ from fulltape.warehouse import ledger, rollup
 from fulltape.warehouse.connection import WarehouseUnavailableError
 from fulltape.warehouse.ledger import Statement
 from fulltape.warehouse.shape import alterations
-from fulltape.warehouse.staging import KINDS, Batch, Kind, Staging
+from fulltape.warehouse.staging import KINDS, Batch, Kind, Staging, batch_path
 from fulltape.warehouse.tables import TABLES, Table
 
 LOG = logging.getLogger(__name__)
@@ -344,3 +344,6 @@ class Loader:
                     self._staging.remove_batch(self._staging.read(kind, name))
                 except FileNotFoundError:
                     continue
+                except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+                    LOG.warning("%s/%s is loaded, and its description can't be read: %s", kind, name, problem)
+                    self._staging.remove(batch_path(kind, name))

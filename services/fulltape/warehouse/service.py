@@ -10,10 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from fulltape.errors import ConfigurationError, FulltapeError
 from fulltape.telemetry import probes
-from fulltape.warehouse.connection import WarehouseUnavailableError
 from fulltape.warehouse.load import Database, Loader, Retention
 from fulltape.warehouse.metrics import LoadMetrics
-from fulltape.warehouse.staging import Staging, StagingUnavailableError
+from fulltape.warehouse.staging import Staging
 
 LOG = logging.getLogger(__name__)
 
@@ -107,7 +106,7 @@ class LoadService:
                     self._loader.check()
                     checked = True
                 self._loader.run()
-            except (WarehouseUnavailableError, StagingUnavailableError, ConfigurationError) as problem:
+            except FulltapeError as problem:
                 if not checked and isinstance(problem, ConfigurationError):
                     raise
                 self._note(problem)
