@@ -35,7 +35,8 @@ from fulltape.warehouse.queries import NamedQuery, QueryError, named_queries, va
 LOG = logging.getLogger(__name__)
 
 MOST_ROWS = 5000
-_MOST_AT_ONCE = 2
+_MOST_AT_ONCE = 1
+"""Locks of a file are the process's: a session that ends would take away the lock of another."""
 _ANSWER_SECONDS = 10.0
 """The loader waits twice as long for the file."""
 _BUSY_SECONDS = 3.0
