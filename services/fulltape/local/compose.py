@@ -128,16 +128,17 @@ def compose(plan: Plan, *, scratch: Path, logs: Path) -> Composition:
         environment[STAGING_VARIABLE] = str(kept_folder / "staging" / feed.topics.prefix)
         notes.append(f"to question the warehouse: fulltape query --warehouse {warehouse}")
     places = _Places(plan.file, scratch, logs, environment, kept_folder / "checkpoints" / feed.topics.prefix)
-    page = None
+    page = panes = None
     for _, alike in itertools.groupby(plan.programs, key=lambda program: program.component):
         group = []
         for program in alike:
             numbers = {name: plan.page_port if name == PAGE else next(ports) for name in program.ports}
             # Spark takes longest to start, so it does so beside Kafka, for which it waits by itself; and what is stored
             # can wait for what is seen.
-            after = {"panes": None, "archive": page or kafka}.get(program.component, kafka)
+            after = {"panes": None, "archive": panes or kafka}.get(program.component, kafka)
             part = _program(program, numbers, places, after)
             group.append(part)
+            panes = part if program.component == "panes" else panes
             page = part if PAGE in program.ports else page
         groups.append(group)
     groups += [[alertmanager]] if alertmanager else []
