@@ -1,10 +1,12 @@
-"""What every service shows of itself: logs on stderr, and /healthz, /readyz and /metrics over HTTP."""
+"""What every service has: logs on stderr, /healthz, /readyz and /metrics over HTTP, and an end when it is told to."""
 
+import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -19,6 +21,25 @@ if TYPE_CHECKING:
 
 Probe = Callable[[], str | None]
 """Returns what is wrong, or None where all is well."""
+
+
+class Service(Protocol):
+    """A program that runs until it is stopped."""
+
+    def stop(self) -> None:
+        """Ask it to end in good order."""
+
+    async def run(self) -> None:
+        """Run until `stop`, or raise what ended it."""
+
+
+async def run_until_told(make: Callable[[], Service]) -> None:
+    """Make a service, within the loop, and run it until SIGTERM or SIGINT."""
+    service = make()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, service.stop)
+    await service.run()
 
 
 def configure_logging() -> None:

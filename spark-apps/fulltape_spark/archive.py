@@ -7,7 +7,6 @@ again.
 import asyncio
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from fulltape.feed.load import load_feed
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import ClientConfiguration, kafka_settings, prepare_kafka
 from fulltape.local.jars import cache_folder
-from fulltape.telemetry import configure_logging, probes
+from fulltape.telemetry import configure_logging, probes, run_until_told
 from fulltape.warehouse.staging import Staging, staging_root
 from fulltape.workloads import STAGING_VARIABLE
 from fulltape_spark.archive_metrics import ArchiveMetrics
@@ -222,14 +221,6 @@ def archive_settings(
     )
 
 
-async def _run(settings: ArchiveSettings) -> None:
-    service = ArchiveService(settings)
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, service.stop)
-    await service.run()
-
-
 @click.command()
 @click.option("--feed", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The CryptoFeed file.")
 @click.option(
@@ -248,7 +239,7 @@ def main(*, feed: Path, checkpoint: Path | None, staging: str | None, host: str,
     configure_logging()
     try:
         settings = archive_settings(load_feed(feed), checkpoint, staging, os.environ, host=host, port=port)
-        asyncio.run(_run(settings))
+        asyncio.run(run_until_told(lambda: ArchiveService(settings)))
     except FulltapeError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

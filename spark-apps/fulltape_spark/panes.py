@@ -7,7 +7,6 @@ starts it again. Only a checkpoint that can't be continued is mended here, by be
 import asyncio
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -28,7 +27,7 @@ from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import ClientConfiguration, kafka_settings, prepare_kafka, probe_broker
 from fulltape.local.jars import cache_folder
 from fulltape.measures.columns import AGGREGATES
-from fulltape.telemetry import configure_logging, probes
+from fulltape.telemetry import configure_logging, probes, run_until_told
 from fulltape_spark.checkpoint import Beginning, CheckpointFolder, Tape
 from fulltape_spark.kafka_options import java_client_options
 from fulltape_spark.panes_metrics import PanesMetrics
@@ -320,14 +319,6 @@ def _batch_seconds(environment: Mapping[str, str]) -> float:
     return seconds
 
 
-async def _run(settings: PanesSettings) -> None:
-    service = PanesService(settings)
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, service.stop)
-    await service.run()
-
-
 @click.command()
 @click.option("--feed", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The CryptoFeed file.")
 @click.option("--stream", type=int, default=0, envvar="FULLTAPE_STREAM", show_default=True, help="Which replica.")
@@ -343,7 +334,7 @@ def main(*, feed: Path, stream: int, checkpoint: Path | None, host: str, port: i
     configure_logging()
     try:
         settings = panes_settings(load_feed(feed), stream, checkpoint, os.environ, host=host, port=port)
-        asyncio.run(_run(settings))
+        asyncio.run(run_until_told(lambda: PanesService(settings)))
     except FulltapeError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

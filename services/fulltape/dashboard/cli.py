@@ -1,9 +1,6 @@
 """`fulltape dashboard --feed FILE`: serves the page until it is told to stop."""
 
-import asyncio
 import os
-import signal
-import socket
 from pathlib import Path
 
 import click
@@ -14,7 +11,7 @@ from fulltape.errors import ConfigurationError
 from fulltape.feed.load import load_feed
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import prepare_kafka
-from fulltape.telemetry import configure_logging
+from fulltape.telemetry import configure_logging, run_until_told
 from fulltape.warehouse.credentials import warehouse_of
 
 
@@ -35,7 +32,8 @@ def dashboard_command(*, feed: Path, host: str, port: int, probe_port: int, allo
     configure_logging()
     loaded = load_feed(feed)
     with listen(host, port) as page:
-        uvloop.run(_run(dashboard_settings(loaded, host=host, probe_port=probe_port, allowed_hosts=allow_host), page))
+        settings = dashboard_settings(loaded, host=host, probe_port=probe_port, allowed_hosts=allow_host)
+        uvloop.run(run_until_told(lambda: DashboardService(settings, page)))
 
 
 def dashboard_settings(
@@ -63,11 +61,3 @@ def dashboard_settings(
         probe_port=probe_port,
         warehouse=warehouse_of(feed, os.environ),
     )
-
-
-async def _run(settings: DashboardSettings, page: socket.socket) -> None:
-    service = DashboardService(settings, page)
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, service.stop)
-    await service.run()

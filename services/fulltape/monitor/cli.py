@@ -1,8 +1,6 @@
 """`fulltape monitor --feed FILE`: computes a feed's windows and watches its alerts until it is told to stop."""
 
-import asyncio
 import os
-import signal
 from pathlib import Path
 
 import click
@@ -12,7 +10,7 @@ from fulltape.feed.load import load_feed
 from fulltape.kafka import prepare_kafka
 from fulltape.monitor.alertmanager import alertmanager_urls
 from fulltape.monitor.service import MonitorService, MonitorSettings
-from fulltape.telemetry import configure_logging
+from fulltape.telemetry import configure_logging, run_until_told
 
 
 @click.command("monitor")
@@ -30,12 +28,4 @@ def monitor_command(*, feed: Path, host: str, port: int) -> None:
         host=host,
         port=port,
     )
-    uvloop.run(_run(settings))
-
-
-async def _run(settings: MonitorSettings) -> None:
-    service = MonitorService(settings)
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, service.stop)
-    await service.run()
+    uvloop.run(run_until_told(lambda: MonitorService(settings)))

@@ -1,8 +1,6 @@
 """`fulltape producer --feed FILE`: runs one shard of a feed's producer until it is told to stop."""
 
-import asyncio
 import os
-import signal
 from pathlib import Path
 
 import click
@@ -14,7 +12,7 @@ from fulltape.feed.model import CryptoFeed
 from fulltape.feed.sharding import products_of
 from fulltape.kafka import prepare_kafka
 from fulltape.producer.service import ProducerService, ProducerSettings
-from fulltape.telemetry import configure_logging
+from fulltape.telemetry import configure_logging, run_until_told
 from fulltape.workloads import REST_VARIABLE, WEBSOCKET_VARIABLE
 
 
@@ -33,7 +31,7 @@ def producer_command(
     settings = producer_settings(
         load_feed(feed), shard, websocket_url=websocket_url, rest_url=rest_url, host=host, port=port
     )
-    uvloop.run(_run(settings))
+    uvloop.run(run_until_told(lambda: ProducerService(settings)))
 
 
 def producer_settings(
@@ -65,11 +63,3 @@ def producer_settings(
         host=host,
         port=port,
     )
-
-
-async def _run(settings: ProducerSettings) -> None:
-    service = ProducerService(settings)
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, service.stop)
-    await service.run()

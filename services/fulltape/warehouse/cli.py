@@ -1,8 +1,6 @@
 """`fulltape warehouse`: its tables, and `load --feed FILE`, which loads staged batches until it is told to stop."""
 
-import asyncio
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +11,7 @@ import uvloop
 from fulltape.errors import ConfigurationError
 from fulltape.feed.load import load_feed
 from fulltape.feed.model import CryptoFeed
-from fulltape.telemetry import configure_logging
+from fulltape.telemetry import configure_logging, run_until_told
 from fulltape.warehouse.cli_migrations import migrate_command, status_command
 from fulltape.warehouse.credentials import CREDENTIALS, redshift_address
 from fulltape.warehouse.duck import DuckDatabase
@@ -38,7 +36,8 @@ def warehouse_group() -> None:
 def load_command(*, feed: Path, host: str, port: int) -> None:
     """Load what the archive stages into Redshift, or into a DuckDB file where the feed names no Redshift."""
     configure_logging()
-    uvloop.run(_run(load_settings(load_feed(feed), os.environ, host=host, port=port)))
+    settings = load_settings(load_feed(feed), os.environ, host=host, port=port)
+    uvloop.run(run_until_told(lambda: LoadService(settings)))
 
 
 def load_settings(feed: CryptoFeed, environment: Mapping[str, str], *, host: str, port: int) -> LoadSettings:
@@ -98,11 +97,3 @@ def quarantine_command(*, feed: Path, release: bool) -> None:
 
 warehouse_group.add_command(migrate_command)
 warehouse_group.add_command(status_command)
-
-
-async def _run(settings: LoadSettings) -> None:
-    service = LoadService(settings)
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, service.stop)
-    await service.run()
