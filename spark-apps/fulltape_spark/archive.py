@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from fulltape.feed.load import load_feed
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import ClientConfiguration, kafka_settings, prepare_kafka
 from fulltape.local.jars import cache_folder
-from fulltape.telemetry import configure_logging, probes, run_until_told
+from fulltape.telemetry import configure_logging, run_until_told
 from fulltape.warehouse.staging import Staging, staging_root
 from fulltape.workloads import STAGING_VARIABLE
 from fulltape_spark.archive_metrics import ArchiveMetrics
@@ -33,6 +32,7 @@ from fulltape_spark.archive_windows import NAME as WINDOWS
 from fulltape_spark.archive_windows import WindowsRoute, start_windows, state_shape
 from fulltape_spark.checkpoint import CheckpointFolder, Tape
 from fulltape_spark.kafka_options import java_client_options
+from fulltape_spark.service import SparkService
 from fulltape_spark.session import Spark
 from fulltape_spark.stream import SETTINGS, death_reported
 
@@ -91,36 +91,13 @@ class ArchiveSettings:
         return topics
 
 
-class ArchiveService:
-    """Runs the queries. Spark blocks, so that it has a thread of its own; probes are served by the loop."""
+class ArchiveService(SparkService):
+    """Runs the queries."""
 
     def __init__(self, settings: ArchiveSettings) -> None:
         self._settings = settings
-        self._stop = threading.Event()
-        self._problem: str | None = "Spark is being started"
         self._metrics = ArchiveMetrics(settings.feed.metadata.name)
-
-    def stop(self) -> None:
-        """Ask it to end."""
-        self._stop.set()
-
-    async def run(self) -> None:
-        """Run until `stop`.
-
-        Raises:
-            FulltapeError: the surroundings are not as needed, or a query ended by itself.
-
-        """
-        settings = self._settings
-        async with probes(
-            settings.host,
-            settings.port,
-            healthy=lambda: None,  # what ails a query ends the process
-            ready=lambda: self._problem,
-            registry=self._metrics.registry,
-        ) as port:
-            _log.info("probes and metrics on http://%s:%d", settings.host, port)
-            await asyncio.to_thread(self._work)
+        super().__init__(settings.host, settings.port, self._metrics.registry, _log)
 
     def _work(self) -> None:
         settings = self._settings

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import sys
-import threading
 import time
 import typing
 from collections.abc import Mapping
@@ -27,10 +26,11 @@ from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import ClientConfiguration, kafka_settings, prepare_kafka, probe_broker
 from fulltape.local.jars import cache_folder
 from fulltape.measures.columns import AGGREGATES
-from fulltape.telemetry import configure_logging, probes, run_until_told
+from fulltape.telemetry import configure_logging, run_until_told
 from fulltape_spark.checkpoint import Beginning, CheckpointFolder, Tape
 from fulltape_spark.kafka_options import java_client_options
 from fulltape_spark.panes_metrics import PanesMetrics
+from fulltape_spark.service import SparkService
 from fulltape_spark.session import Spark
 from fulltape_spark.stream import (
     SETTINGS,
@@ -83,36 +83,13 @@ class PanesSettings:
     port: int
 
 
-class PanesService:
-    """Runs one stream. Spark blocks, so that it has a thread of its own; probes are served by the loop."""
+class PanesService(SparkService):
+    """Runs one stream."""
 
     def __init__(self, settings: PanesSettings) -> None:
         self._settings = settings
-        self._stop = threading.Event()
-        self._problem: str | None = "Spark is being started"
         self._metrics = PanesMetrics(settings.feed.metadata.name, settings.stream)
-
-    def stop(self) -> None:
-        """Ask it to end."""
-        self._stop.set()
-
-    async def run(self) -> None:
-        """Run until `stop`.
-
-        Raises:
-            FulltapeError: the surroundings are not as needed, or the query ended by itself.
-
-        """
-        settings = self._settings
-        async with probes(
-            settings.host,
-            settings.port,
-            healthy=lambda: None,  # what ails the query ends the process
-            ready=lambda: self._problem,
-            registry=self._metrics.registry,
-        ) as port:
-            _log.info("probes and metrics on http://%s:%d", settings.host, port)
-            await asyncio.to_thread(self._work)
+        super().__init__(settings.host, settings.port, self._metrics.registry, _log)
 
     def _work(self) -> None:
         settings = self._settings
