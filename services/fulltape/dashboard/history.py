@@ -23,11 +23,10 @@ from aiohttp import web
 from fulltape.errors import ConfigurationError
 from fulltape.warehouse.connection import (
     Connection,
-    DuckDB,
     Result,
     StatementError,
     WarehouseUnavailableError,
-    attach_duckdb,
+    open_duckdb,
     open_redshift,
 )
 from fulltape.warehouse.queries import NamedQuery, QueryError, named_queries, values
@@ -48,11 +47,9 @@ _MOST_EXACT = 2**53
 _OWN_PAGE = ("same-origin", "none")
 
 _SETTINGS = (
-    "SET threads = 1",
-    "SET memory_limit = '256MB'",
-    "SET temp_directory = ''",  # the dashboard writes nothing, anywhere
-    "SET enable_external_access = false",
-    "SET lock_configuration = true",
+    "threads = 1",
+    "memory_limit = '256MB'",
+    "temp_directory = ''",  # the dashboard writes nothing, anywhere
 )
 
 
@@ -143,12 +140,9 @@ class History:
             return
         if not self._warehouse.is_file():
             raise WarehouseUnavailableError(f"{self._warehouse} is not there yet; the first load makes it")
-        raw = attach_duckdb(self._warehouse, read_only=True, patience_seconds=self._busy_seconds)
-        with closing(DuckDB(raw)) as file:
-            for setting in _SETTINGS:
-                raw.execute(setting)
-            with self._deadline(raw.interrupt):
-                yield file
+        opened = open_duckdb(self._warehouse, read_only=True, patience_seconds=self._busy_seconds, settings=_SETTINGS)
+        with closing(opened) as file, self._deadline(file.interrupt):
+            yield file
 
     @contextmanager
     def _deadline(self, interrupt: Callable[[], None] | None) -> Iterator[None]:

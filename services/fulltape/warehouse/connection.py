@@ -5,7 +5,7 @@ Parameters stand as ``:name`` in SQL and are bound by the database; they never b
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ _CATALOG = "warehouse"
 """What a DuckDB file is attached as. Left to DuckDB, a file ``fulltape.duckdb`` would have the name of its schema."""
 
 _RETRY_SECONDS = 0.05
+_READER_SETTINGS = ("enable_external_access = false", "lock_configuration = true")
 
 
 class WarehouseUnavailableError(FulltapeError):
@@ -79,6 +80,10 @@ class DuckDB:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+
+    def interrupt(self) -> None:
+        """End the statement that another thread runs just now: it is refused."""
+        self._connection.interrupt()
 
     def run(self, sql: str, parameters: Mapping[str, object] | None = None) -> Result:
         """See `Connection.run`."""
@@ -257,10 +262,16 @@ def open_warehouse(path: Path, *, read_only: bool, patience_seconds: float = 10.
     return open_duckdb(path, read_only=read_only, patience_seconds=patience_seconds)
 
 
-def open_duckdb(path: Path, *, read_only: bool, patience_seconds: float = 10.0) -> DuckDB:
+def open_duckdb(path: Path, *, read_only: bool, patience_seconds: float = 10.0, settings: Sequence[str] = ()) -> DuckDB:
     """Open a DuckDB file; one that writes makes it where it is absent.
 
-    One that reads can reach nothing but the file: no other files, no network, no settings.
+    One that reads can reach nothing but the file: no other files, no network, and no settings after the given ones.
+
+    Args:
+        path: the file.
+        read_only: whether statements that write are refused.
+        patience_seconds: how long to wait for another process to be done with the file.
+        settings: DuckDB's, such as ``threads = 1``.
 
     Raises:
         ConfigurationError: there is no such file, or it is no DuckDB file.
@@ -274,9 +285,8 @@ def open_duckdb(path: Path, *, read_only: bool, patience_seconds: float = 10.0) 
     if not path.parent.is_dir():
         raise ConfigurationError(f"{path.parent}: there is no such folder; make it, or choose another file")
     connection = attach_duckdb(path, read_only=read_only, patience_seconds=patience_seconds)
-    if read_only:
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+    for setting in (*settings, *(_READER_SETTINGS if read_only else ())):
+        connection.execute(f"SET {setting}")
     return DuckDB(connection)
 
 
