@@ -17,7 +17,6 @@ from confluent_kafka import Producer
 from fulltape.bench.stage import FeedOptions, ServiceProgram, make_feed, wait_until, write_feed
 from fulltape.coinbase.messages import Match
 from fulltape.errors import FulltapeError
-from fulltape.feed.load import parse_feed
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import BOOTSTRAP_VARIABLE, ClientConfiguration, ensure_topics, topic_specs
 from fulltape.local.kafka import EmbeddedKafka, free_port
@@ -97,10 +96,10 @@ class Stage:
     def __init__(self, broker: EmbeddedKafka, folder: Path, analytics: dict[str, Any] | None = None) -> None:
         self.folder = folder
         self.servers = broker.bootstrap_servers
-        options = FeedOptions(PRODUCTS, partitions=2, channels=("matches", "ticker"), analytics=analytics)
-        feed = make_feed(f"test-{uuid4().hex[:12]}", options).to_dict()
-        feed["spec"]["warehouse"] = {"every": "1s"}
-        self.feed = parse_feed(msgspec.json.encode(feed), "test")
+        options = FeedOptions(
+            PRODUCTS, partitions=2, channels=("matches", "ticker"), analytics=analytics, warehouse={"every": "1s"}
+        )
+        self.feed = make_feed(f"test-{uuid4().hex[:12]}", options)
         ensure_topics(ClientConfiguration({"bootstrap.servers": self.servers}), topic_specs(self.feed, replicas=1))
         self.market = Market(self.servers, self.feed)
         self.root = folder / "staging"

@@ -31,11 +31,10 @@ _SPARK_SECONDS = 300
 class Run:
     """A `fulltape run` of a feed on the sandbox, what it prints and what it makes."""
 
-    def __init__(self, folder: Path, **spec: dict[str, Any]) -> None:
-        feed = make_feed("run", FeedOptions(["BTC-USD", "ETH-USD"], channels=["matches", "ticker"])).to_dict()
-        feed["spec"] |= spec
+    def __init__(self, folder: Path, **spec: Any) -> None:
+        options = FeedOptions(["BTC-USD", "ETH-USD"], channels=["matches", "ticker"], **spec)
         file = folder / "feed.yaml"
-        file.write_text(json.dumps(feed))
+        file.write_text(json.dumps(make_feed("run", options).to_dict()))
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
         self.port = free_port()

@@ -289,6 +289,7 @@ class FeedOptions:
     channels: Sequence[str] = ("matches",)
     start: Mapping[str, Any] | None = None
     analytics: Mapping[str, Any] | None = None
+    warehouse: Mapping[str, Any] | None = None
     alerts: Sequence[Mapping[str, Any]] = ()
     authentication: Mapping[str, Any] | None = None
     tls: Mapping[str, Any] | None = None
@@ -316,6 +317,7 @@ def make_feed(name: str, options: FeedOptions) -> CryptoFeed:
                 **({"tls": options.tls} if options.tls else {}),
             },
             **({"analytics": options.analytics} if options.analytics is not None else {}),
+            **({"warehouse": options.warehouse} if options.warehouse is not None else {}),
             "alerts": list(options.alerts),
         },
     }
