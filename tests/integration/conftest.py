@@ -9,10 +9,11 @@ import pytest
 from fulltape.local.kafka import EmbeddedKafka
 from fulltape.warehouse.credentials import redshift_address
 from fulltape.warehouse.duck import DuckDatabase
+from fulltape.warehouse.migrations import make_duckdb
 from fulltape.warehouse.redshift import RedshiftDatabase
 from fulltape.warehouse.staging import Staging
 from tests.redshift.postgres import Postgres
-from tests.redshift.rows import FEED, Warehouse, ask_duck, make_duck, run_migrations
+from tests.redshift.rows import FEED, Warehouse, ask_duck, run_migrations
 from tests.redshift.s3 import ObjectStore, object_store
 from tests.redshift.server import ROLE, StandIn
 
@@ -93,7 +94,7 @@ def redshift(
 @pytest.fixture
 def duck(tmp_path: Path) -> Warehouse:
     file = tmp_path / "warehouse.duckdb"
-    make_duck(file)
+    make_duckdb(file)
     staging = Staging(str(tmp_path / "staging"))
     return Warehouse(
         engine="duck",

@@ -20,7 +20,7 @@ from fulltape.warehouse.connection import open_duckdb
 from fulltape.warehouse.duck import DuckDatabase
 from fulltape.warehouse.export import Selection, export
 from fulltape.warehouse.load import Loader
-from fulltape.warehouse.migrations import migrate
+from fulltape.warehouse.migrations import make_duckdb
 from fulltape.warehouse.queries import ask, named_queries
 from fulltape.warehouse.staging import Staging, backfill_path
 from tests.redshift.rows import FEED, plain_environment
@@ -105,9 +105,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     made = Place(tmp_path, [])
-    connection = open_duckdb(made.file, read_only=False)
-    migrate(connection)
-    connection.close()
+    make_duckdb(made.file)
     yield made
     for program in made.programs:
         program.kill()

@@ -13,10 +13,11 @@ from playwright.async_api import Browser, Page, expect
 from fulltape.local.kafka import EmbeddedKafka
 from fulltape.warehouse.duck import DuckDatabase
 from fulltape.warehouse.load import Loader
+from fulltape.warehouse.migrations import make_duckdb
 from fulltape.warehouse.staging import Staging
 from tests.browser import PHONE, chromium, visit
 from tests.integration.test_dashboard import Stage
-from tests.redshift.rows import DAY, FEED, make_duck, stage, trade
+from tests.redshift.rows import DAY, FEED, stage, trade
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -28,7 +29,7 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Half an hour of two products, a trade every five seconds."""
     folder = tmp_path_factory.mktemp("warehouse")
     file, staging = folder / "warehouse.duckdb", Staging(str(folder / "staging"))
-    make_duck(file)
+    make_duckdb(file)
     rows = [
         trade(number, product=product, price=f"{price + number % 7}.5")
         | {"traded_at": DAY + timedelta(seconds=5 * (number - 1))}

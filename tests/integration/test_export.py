@@ -8,8 +8,9 @@ import pytest
 
 from fulltape.warehouse.connection import open_warehouse
 from fulltape.warehouse.export import Selection, export
+from fulltape.warehouse.migrations import make_duckdb
 from tests.redshift.postgres import Postgres
-from tests.redshift.rows import DAY, make_duck, run_migrations, trade
+from tests.redshift.rows import DAY, run_migrations, trade
 from tests.redshift.server import StandIn
 
 pytestmark = pytest.mark.integration
@@ -45,7 +46,7 @@ def test_redshift_and_duckdb_make_the_same_file(stand_in: StandIn, tmp_path: Pat
     }.items():
         (folder / name).write_text(value)
     file = tmp_path / "warehouse.duckdb"
-    make_duck(file)
+    make_duckdb(file)
     wanted = Selection("trades", "BTC-USD", DAY, DAY + timedelta(milliseconds=300))
     contents = []
     for path in (folder, file):

@@ -11,9 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from fulltape.warehouse.connection import open_duckdb
 from fulltape.warehouse.load import Database
-from fulltape.warehouse.migrations import migrate
 from fulltape.warehouse.staging import Batch, Kind, Staging, batch_name
 from fulltape.warehouse.tables import TABLES, arrow_schema
 
@@ -44,13 +42,6 @@ class Warehouse:
 def run_migrations(folder: str, run: Callable[[str], Any]) -> None:
     """Run the tables' own SQL."""
     run((SQL / folder / "0001_tables.sql").read_text())
-
-
-def make_duck(file: Path) -> None:
-    """Make a DuckDB file with the tables."""
-    connection = open_duckdb(file, read_only=False)
-    migrate(connection)
-    connection.close()
 
 
 def ask_duck(file: Path, sql: str) -> list[tuple[Any, ...]]:

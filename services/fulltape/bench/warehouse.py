@@ -5,7 +5,6 @@ and whoever asks. Questions are asked of a file of made-up rows, each with its d
 """
 
 import contextlib
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,14 +33,13 @@ from fulltape.bench.stage import (
 from fulltape.bench.tape import PRODUCTS, Say
 from fulltape.bench.tape_writer import fill_tape
 from fulltape.bench.warehouse_rows import fill_warehouse
-from fulltape.feed.load import parse_feed
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import BOOTSTRAP_VARIABLE, ClientConfiguration, ensure_topics, topic_specs
 from fulltape.local.jars import KAFKA_VERSION
 from fulltape.local.kafka import EmbeddedKafka
 from fulltape.local.surroundings import check_room
-from fulltape.warehouse.connection import open_duckdb, open_warehouse
-from fulltape.warehouse.migrations import migrate
+from fulltape.warehouse.connection import open_warehouse
+from fulltape.warehouse.migrations import make_duckdb
 from fulltape.warehouse.queries import ask, named_queries
 from fulltape.warehouse.tables import TABLES
 from fulltape.workloads import STAGING_VARIABLE, WAREHOUSE_VARIABLE
@@ -227,17 +225,14 @@ class WarehouseBench:
     @contextlib.contextmanager
     def _stored(self) -> Iterator[_Stored]:
         """Make topics and an empty warehouse; end the programs, and delete all, at the end."""
-        plain = make_feed(f"bench-{uuid4().hex[:8]}", FeedOptions(PRODUCTS, partitions=_PARTITIONS)).to_dict()
-        plain["spec"]["warehouse"] = {"every": _EVERY}
-        feed = parse_feed(json.dumps(plain).encode(), "bench")
+        options = FeedOptions(PRODUCTS, partitions=_PARTITIONS, warehouse={"every": _EVERY})
+        feed = make_feed(f"bench-{uuid4().hex[:8]}", options)
         ensure_topics(ClientConfiguration({"bootstrap.servers": self._servers}), topic_specs(feed, replicas=1))
         with tempfile.TemporaryDirectory(dir=self._folder) as folder, contextlib.ExitStack() as stack:
             stored = _Stored(feed, Path(folder))
             stack.callback(delete_topics, self._servers, feed)
             stack.callback(_kill, stored.programs)
-            connection = open_duckdb(stored.file, read_only=False)
-            migrate(connection)
-            connection.close()
+            make_duckdb(stored.file)
             yield stored
 
     def _start(self, stored: _Stored) -> None:

@@ -19,8 +19,8 @@ from fulltape.bench.tape import PRODUCTS
 from fulltape.sandbox.market import Market
 from fulltape.sandbox.products import choose_products
 from fulltape.sandbox.trades import PRICE_DECIMALS, Trades
-from fulltape.warehouse.connection import attach_duckdb, open_duckdb
-from fulltape.warehouse.migrations import migrate
+from fulltape.warehouse.connection import attach_duckdb
+from fulltape.warehouse.migrations import make_duckdb
 from fulltape.warehouse.rollup import MINUTES, insert_minutes
 from fulltape.warehouse.tables import PRICE, SIZE, TABLES, precision
 
@@ -99,9 +99,7 @@ _OTHERS = (
 
 def fill_warehouse(file: Path, trades: int, rate: int, say: Callable[[str], None]) -> None:
     """Make a warehouse of so many trades, ``rate`` of them a second, up to now."""
-    tables = open_duckdb(file, read_only=False)
-    migrate(tables)
-    tables.close()
+    make_duckdb(file)
     connection = attach_duckdb(file, read_only=False, patience_seconds=0.0)
     done = 0
     for chunk in _ahead(_chunks(trades, rate)):

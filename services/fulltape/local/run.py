@@ -40,8 +40,7 @@ from fulltape.local.surroundings import (
     has_desktop,
 )
 from fulltape.local.view import RunConsole, View
-from fulltape.warehouse.connection import open_warehouse
-from fulltape.warehouse.migrations import migrate
+from fulltape.warehouse.migrations import make_duckdb
 from fulltape.workloads import workloads
 
 _ROOM_MIB = 1024
@@ -92,7 +91,8 @@ def run_command(*, feed: Path, exchange: str, rate: int, scenario: str | None, p
     with log_folder(loaded.metadata.name) as logs, tempfile.TemporaryDirectory(prefix="fulltape-run-") as scratch:
         composition = compose(plan, scratch=Path(scratch), logs=logs)
         if composition.warehouse is not None:
-            make_warehouse(composition.warehouse)
+            composition.warehouse.parent.mkdir(parents=True, exist_ok=True)
+            make_duckdb(composition.warehouse)
         opens_page = not no_browser and console.is_terminal and has_desktop(os.environ)
         asyncio.run(Run(composition, console, opens_page=opens_page).until_told())
 
@@ -116,22 +116,6 @@ def check(plan: Plan) -> None:
         check_page_port(plan.page_port)
     for jars in (KAFKA, SPARK_KAFKA) if needs_spark else (KAFKA,):
         ensure_jars(jars)
-
-
-def make_warehouse(file: Path) -> None:
-    """Make a DuckDB file with the warehouse's tables, or bring one up to date.
-
-    Raises:
-        ConfigurationError: it is not as it should be, as where a newer release made it.
-        WarehouseUnavailableError: another process has it open.
-
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    connection = open_warehouse(file, read_only=False)
-    try:
-        migrate(connection)
-    finally:
-        connection.close()
 
 
 class Run:

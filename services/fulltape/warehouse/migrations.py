@@ -7,6 +7,7 @@ tables is seen by comparing them with `tables`.
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Literal
 
 from fulltape.errors import ConfigurationError
 from fulltape.warehouse import shape
-from fulltape.warehouse.connection import Connection, Dialect, StatementError, split_statements
+from fulltape.warehouse.connection import Connection, Dialect, StatementError, open_duckdb, split_statements
 from fulltape.warehouse.shape import FOUND_COLUMNS
 from fulltape.warehouse.tables import SCHEMA, TABLES
 
@@ -165,6 +166,19 @@ def migrate(
         done.append(migration)
         on_done(migration)
     return done
+
+
+def make_duckdb(file: Path) -> None:
+    """Make a DuckDB file with the warehouse's tables, or bring one up to date.
+
+    Raises:
+        MigrationError: as `pending`.
+        ConfigurationError: its folder is not there, or it is no DuckDB file.
+        WarehouseUnavailableError: another process has it open.
+
+    """
+    with closing(open_duckdb(file, read_only=False)) as connection:
+        migrate(connection)
 
 
 def _make_history(connection: Connection) -> None:

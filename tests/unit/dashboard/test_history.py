@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fulltape.dashboard.history import MOST_ROWS, History, described, encoded, exact, form, limited
-from fulltape.warehouse.connection import Result, open_duckdb
-from fulltape.warehouse.migrations import migrate
+from fulltape.warehouse.connection import Result
+from fulltape.warehouse.migrations import make_duckdb
 from fulltape.warehouse.queries import NamedQuery, Parameter, named_queries
 
 AT = datetime(2025, 10, 10, 21, 0)  # noqa: DTZ001 - the warehouse's times have no zone
@@ -25,9 +25,7 @@ SLOW = NamedQuery(
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "fulltape.duckdb"
-    connection = open_duckdb(path, read_only=False)
-    migrate(connection)
-    connection.close()
+    make_duckdb(path)
     return path
 
 

@@ -28,9 +28,10 @@ from fulltape.warehouse.cli_backfill import backfill_command
 from fulltape.warehouse.duck import DuckDatabase
 from fulltape.warehouse.ledger import ledger_name
 from fulltape.warehouse.load import Loader
+from fulltape.warehouse.migrations import make_duckdb
 from fulltape.warehouse.staging import Staging, backfill_name, backfill_path
 from fulltape.warehouse.tables import LEDGER
-from tests.redshift.rows import DAY, FEED, ask_duck, make_duck, stage, trade
+from tests.redshift.rows import DAY, FEED, ask_duck, stage, trade
 
 PRODUCT = "BTC-USD"
 DAY_US = int(DAY.replace(tzinfo=UTC).timestamp()) * 1_000_000
@@ -308,7 +309,7 @@ def test_only_what_the_columns_hold_is_staged(price: str, size: str, *, fits: bo
 @pytest.mark.parametrize("first", ["streamed", "fetched"])
 def test_a_streamed_trade_is_never_replaced_by_a_fetched_one(tmp_path: Path, first: str) -> None:
     file = tmp_path / "warehouse.duckdb"
-    make_duck(file)
+    make_duckdb(file)
     staging = Staging(str(tmp_path / "staging"))
     loader = Loader(FEED, staging, DuckDatabase(file, staging))
     steps = {

@@ -10,8 +10,9 @@ from fulltape.warehouse.connection import WarehouseUnavailableError
 from fulltape.warehouse.duck import DuckDatabase
 from fulltape.warehouse.ledger import Statement
 from fulltape.warehouse.load import Loader
+from fulltape.warehouse.migrations import make_duckdb
 from fulltape.warehouse.staging import Staging
-from tests.redshift.rows import DAY, FEED, ask_duck, make_duck, stage, trade
+from tests.redshift.rows import DAY, FEED, ask_duck, stage, trade
 
 ROW_GROUP = 122_880
 """So many rows DuckDB keeps together; larger inserts take another way through it."""
@@ -19,7 +20,7 @@ ROW_GROUP = 122_880
 
 def test_a_load_of_more_rows_than_a_row_group_arrives_whole(tmp_path: Path) -> None:
     file, staging = tmp_path / "warehouse.duckdb", Staging(str(tmp_path / "staging"))
-    make_duck(file)
+    make_duckdb(file)
     known = trade(1) | {"size": 1}
     count = ROW_GROUP + 1000
     rows = [
@@ -45,7 +46,7 @@ class Forgetful(DuckDatabase):
 
 def test_a_load_of_which_the_database_lost_rows_is_undone(tmp_path: Path) -> None:
     file, staging = tmp_path / "warehouse.duckdb", Staging(str(tmp_path / "staging"))
-    make_duck(file)
+    make_duckdb(file)
     stage(staging, 0, [trade(1), trade(2), trade(3)])
     with pytest.raises(WarehouseUnavailableError, match=r"holds 2 of the 3 rows .* undone"):
         Loader(FEED, staging, Forgetful(file, staging)).run()

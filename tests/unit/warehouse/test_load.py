@@ -15,10 +15,11 @@ from fulltape.warehouse.credentials import redshift_address
 from fulltape.warehouse.duck import DuckDatabase
 from fulltape.warehouse.ledger import ledger_name, version
 from fulltape.warehouse.load import Loader, RejectedError
+from fulltape.warehouse.migrations import make_duckdb
 from fulltape.warehouse.redshift import trouble
 from fulltape.warehouse.staging import KINDS, Staging, batch_name, file_path
 from fulltape.warehouse.tables import LEDGER, TABLES
-from tests.redshift.rows import FEED, ask_duck, make_duck, stage, trade
+from tests.redshift.rows import FEED, ask_duck, stage, trade
 
 _VERSIONS = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 3)), min_size=1, max_size=24)
 
@@ -42,7 +43,7 @@ def test_any_order_split_and_repetition_of_rows_makes_the_same_table(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         file = folder / "warehouse.duckdb"
-        make_duck(file)
+        make_duckdb(file)
         staging = Staging(str(folder / "staging"))
         cuts = [0, *sorted(cut for cut in splits if cut < len(versions)), len(versions)]
         parts = [versions[start:end] for start, end in itertools.pairwise(cuts)]
@@ -95,7 +96,7 @@ def test_every_kind_has_a_table_and_a_version() -> None:
 
 def test_a_table_as_defined_is_not_called_altered_on_duckdb(tmp_path: Path) -> None:
     file = tmp_path / "warehouse.duckdb"
-    make_duck(file)
+    make_duckdb(file)
     staging = Staging(str(tmp_path))
     Loader(FEED, staging, DuckDatabase(file, staging)).check()
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlglot import exp
 
-from fulltape.warehouse.connection import Dialect, WarehouseUnavailableError, open_duckdb
+from fulltape.warehouse.connection import Dialect, WarehouseUnavailableError
 from fulltape.warehouse.duck import DuckDatabase
 from fulltape.warehouse.ledger import Statement
 from fulltape.warehouse.load import Loader, Retention
-from fulltape.warehouse.migrations import migrate, read_migrations
+from fulltape.warehouse.migrations import make_duckdb, read_migrations
 from fulltape.warehouse.rollup import MINUTES
 from fulltape.warehouse.staging import Staging
 from tests.redshift.rows import DAY, FEED, ask_duck, stage, trade
@@ -78,9 +78,7 @@ def minutes(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 def warehouse() -> Iterator[tuple[Path, Staging]]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "warehouse.duckdb"
-        connection = open_duckdb(file, read_only=False)
-        migrate(connection)
-        connection.close()
+        make_duckdb(file)
         yield file, Staging(str(Path(folder) / "staging"))
 
 
