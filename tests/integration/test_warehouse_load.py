@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner
 
 from fulltape.errors import ConfigurationError
+from fulltape.local.kafka import free_port
 from fulltape.warehouse.cli import warehouse_group
 from fulltape.warehouse.connection import WarehouseUnavailableError
 from fulltape.warehouse.credentials import Address
@@ -379,7 +380,7 @@ def test_a_killed_database_loses_nothing_that_was_loaded_and_the_loader_goes_on(
 
 def test_the_service_shows_what_it_did_and_that_it_is_ready(warehouse: Warehouse) -> None:
     stage(warehouse.staging, 0, [trade(1), trade(2)])
-    port = _free_port()
+    port = free_port()
     loader = _start(warehouse, port)
     try:
         _until(lambda: _answers(loader) and _get(port, "/readyz") == "ok\n")
@@ -396,7 +397,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost_or_half_done(duck: Warehouse) -
     chance = random.Random(3)
     rows = [trade(number) | {"sequence": chance.getrandbits(62)} for number in range(1, 30_001)]
     stage(duck.staging, 0, rows)
-    port = _free_port()
+    port = free_port()
     file = Path(duck.environment["FULLTAPE_WAREHOUSE"])
     loader = _start(duck, port, most_bytes=file.stat().st_size + 100_000)
     try:
@@ -482,9 +483,3 @@ def _get(port: int, path: str) -> str:
             return str(answer.read().decode())
     except urllib.error.HTTPError as problem:
         return str(problem.read().decode())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
