@@ -29,7 +29,6 @@ from fulltape.local.jars import KAFKA, SPARK_KAFKA, ensure_jars
 from fulltape.local.java import find_java
 from fulltape.local.kafka import free_port
 from fulltape.local.parts import Keeper, Part, State
-from fulltape.local.readings import Meter
 from fulltape.local.surroundings import (
     available_memory_mib,
     check_memory,
@@ -40,6 +39,7 @@ from fulltape.local.surroundings import (
     has_desktop,
 )
 from fulltape.local.view import RunConsole, View
+from fulltape.readings import Meter
 from fulltape.warehouse.migrations import make_duckdb
 from fulltape.workloads import workloads
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fulltape.local.parts import Part, State
-from fulltape.local.readings import Figures
 from fulltape.messages import Alert
+from fulltape.readings import Figures
 
 _ALERTS_SHOWN = 5
 _STYLES = {

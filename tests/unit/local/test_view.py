@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from fulltape.local.parts import Part, State
-from fulltape.local.readings import Figures
 from fulltape.local.view import RunConsole, View, alert_line, described, milliseconds, uptime
 from fulltape.messages import Alert
+from fulltape.readings import Figures
 
 
 class Idle:

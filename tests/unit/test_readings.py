@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import generate_latest
 
-from fulltape.local.readings import Figures, Meter, Recent, buckets, quantile, samples
+from fulltape.readings import Figures, Meter, Recent, buckets, quantile, samples
 
 
 def metrics(records: int, delays: list[float], *, histogram: str = "commit_delay", stage: str = "") -> str:
