@@ -48,6 +48,8 @@ class Workload:
     """The Python module to run."""
     arguments: tuple[str, ...]
     """Its arguments; `command` fills in ``{feed}``, ``{host}``, ``{state}`` and the ports by their names."""
+    reads: frozenset[str]
+    """The fields of the feed's spec that it reads; a change of another leaves it as it runs."""
     ports: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({PROBES: 9100}))
     """Where it listens, by name: the numbers where it has an address of its own, as a pod has."""
     keeps_state: bool = False
@@ -92,6 +94,7 @@ def _producer(shard: int) -> Workload:
         component="producer",
         module="fulltape.cli",
         arguments=("producer", *_LISTENS, "--port", "{probes}", "--shard", str(shard)),
+        reads=frozenset({"exchange", "endpoints", "products", "channels", "producer", "kafka"}),
         memory_mib=160,
         stop_seconds=12,
     )
@@ -103,6 +106,7 @@ def _panes(stream: int) -> Workload:
         component="panes",
         module="fulltape_spark.panes",
         arguments=(*_LISTENS, "--port", "{probes}", "--stream", str(stream), "--checkpoint", "{state}"),
+        reads=frozenset({"kafka", "analytics"}),
         keeps_state=True,
         memory_mib=2048,
         stop_seconds=20,
@@ -114,6 +118,7 @@ _MONITOR = Workload(
     component="monitor",
     module="fulltape.cli",
     arguments=("monitor", *_LISTENS, "--port", "{probes}"),
+    reads=frozenset({"products", "channels", "kafka", "analytics", "alerts", "alertmanagers"}),
     memory_mib=256,
     stop_seconds=10,
 )
@@ -123,6 +128,7 @@ _DASHBOARD = Workload(
     component="dashboard",
     module="fulltape.cli",
     arguments=("dashboard", *_LISTENS, "--port", "{page}", "--probe-port", "{probes}"),
+    reads=frozenset({"products", "channels", "kafka", "analytics", "warehouse"}),
     ports=MappingProxyType({PROBES: 9100, PAGE: 8080}),
     memory_mib=256,
     stop_seconds=5,
@@ -133,6 +139,7 @@ _ARCHIVE = Workload(
     component="archive",
     module="fulltape_spark.archive",
     arguments=(*_LISTENS, "--port", "{probes}", "--checkpoint", "{state}"),
+    reads=frozenset({"channels", "kafka", "analytics", "warehouse"}),
     keeps_state=True,
     memory_mib=2560,
     stop_seconds=20,
@@ -143,6 +150,7 @@ _WAREHOUSE = Workload(
     component="warehouse",
     module="fulltape.cli",
     arguments=("warehouse", "load", *_LISTENS, "--port", "{probes}"),
+    reads=frozenset({"products", "kafka", "warehouse"}),
     memory_mib=512,
     stop_seconds=30,
 )

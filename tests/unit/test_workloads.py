@@ -1,6 +1,7 @@
 """What a feed runs: all that it asks for, nothing else, and commands that the programs understand."""
 
 import importlib
+import re
 from pathlib import Path
 
 import click
@@ -8,7 +9,7 @@ import pytest
 
 from fulltape.cli import fulltape
 from fulltape.feed.load import load_feed, parse_feed
-from fulltape.feed.model import CryptoFeed
+from fulltape.feed.model import CryptoFeed, Spec
 from fulltape.workloads import PAGE, PROBES, Workload, workloads
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -85,3 +86,31 @@ def test_every_program_exists_and_has_the_options_it_is_given(workload: Workload
         found = importlib.import_module(module).main
     assert isinstance(found, click.Command)
     found.make_context(workload.name, words)
+
+
+PACKAGES = {
+    "producer": ("fulltape/producer",),
+    "panes": ("fulltape_spark/panes.py", "fulltape_spark/checkpoint.py", "fulltape_spark/warmup.py"),
+    "monitor": ("fulltape/monitor",),
+    "dashboard": ("fulltape/dashboard",),
+    "archive": ("fulltape_spark/archive*.py", "fulltape/warehouse/staging.py"),
+    "warehouse": ("fulltape/warehouse/cli.py", "fulltape/warehouse/credentials.py", "fulltape/warehouse/staging.py"),
+}
+"""The sources of each program that look into a feed."""
+
+
+@pytest.mark.parametrize(
+    "workload", workloads(load_feed(EXAMPLES / "aws-msk.yaml")), ids=lambda workload: workload.name
+)
+def test_a_program_reads_no_field_of_the_feed_that_it_is_not_said_to_read(workload: Workload) -> None:
+    root = Path(__file__).parents[2]
+    sources = [
+        path
+        for pattern in PACKAGES[workload.component]
+        for folder in (root / "services", root / "spark-apps")
+        for path in (folder / pattern).parent.glob(Path(pattern).name)
+    ]
+    texts = [text.read_text() for path in sources for text in ([path] if path.is_file() else path.rglob("*.py"))]
+    fields = {name for text in texts for name in re.findall(r"\bspec\.([a-z_]+)", text)}
+    assert texts
+    assert fields & set(Spec.model_fields) <= workload.reads
