@@ -1,1 +1,1 @@
-"""The Kubernetes operator: reconciles a CryptoFeed into the workloads that `fulltape` describes. Not built yet."""
+"""The Kubernetes operator: reconciles each CryptoFeed of a cluster into the workloads that `fulltape` describes."""

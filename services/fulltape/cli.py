@@ -19,6 +19,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "export": ("fulltape.warehouse.cli_export", "export_command"),
     "local": ("fulltape.local.cli", "local"),
     "monitor": ("fulltape.monitor.cli", "monitor_command"),
+    "operator": ("fulltape_operator.cli", "operator_command"),
     "producer": ("fulltape.producer.cli", "producer_command"),
     "query": ("fulltape.warehouse.cli_queries", "query_command"),
     "run": ("fulltape.local.run", "run_command"),

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,20 @@ def parse_feed(raw: bytes, name: str) -> CryptoFeed:
         return feed
     lines = sorted((document.line(mistake.where), dotted(mistake.where), mistake.text) for mistake in mistakes)
     raise FeedError("\n".join(f"{name}:{line}: {place + ': ' if place else ''}{text}" for line, place, text in lines))
+
+
+def feed_of(data: Mapping[str, Any]) -> CryptoFeed:
+    """Return the feed that an object of the API server is.
+
+    Raises:
+        FeedError: it holds mistakes: each as ``FIELD: what, and the mend``, with semicolons between.
+
+    """
+    try:
+        return CryptoFeed.model_validate(data)
+    except ValidationError as error:
+        text = "; ".join(f"{dotted(mistake.where)}: {mistake.text}" for mistake in _mistakes(error))
+        raise FeedError(text) from error
 
 
 @dataclass

@@ -1,0 +1,194 @@
+"""The pods of a feed: one template for every program, as strict as the *restricted* Pod Security Standard asks.
+
+Source of the bounds: Kubernetes, "Pod Security Standards", restricted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fulltape.feed.model import CryptoFeed
+from fulltape.kafka import CREDENTIALS as KAFKA_CREDENTIALS
+from fulltape.warehouse.credentials import CREDENTIALS as WAREHOUSE_CREDENTIALS
+from fulltape.workloads import HEALTHY, METRICS, PROBES, READY, Workload
+from fulltape_operator.desired.child import PREFIX, labels
+from fulltape_operator.desired.kafka import kafka_secrets
+from fulltape_operator.desired.settings import FEED_FILE
+from fulltape_operator.platform import Platform
+
+USER = 10001
+"""User and group of every process."""
+
+FEED_FOLDER = "/etc/fulltape/feed"
+STATE_FOLDER = "/var/lib/fulltape"
+_SCRATCH_FOLDER = "/tmp"  # noqa: S108 - a volume of the pod's own
+
+_SPARK_COMPONENTS = {"panes", "archive"}
+_BUSY_CPU_MILLIS = {"producer": 8, "panes": 20, "monitor": 10, "dashboard": 4, "archive": 5, "warehouse": 2}
+"""Of a core, for each product that a program has to do with: what a few hundred trades a second of it take."""
+_IDLE_CPU_MILLIS = {"producer": 50, "panes": 250, "monitor": 50, "dashboard": 25, "archive": 250, "warehouse": 50}
+_SCRATCH_MIB = {"panes": 2048, "archive": 2048}
+_START_SECONDS = {"panes": 300, "archive": 300}
+"""Spark takes a minute or more until it answers on a busy machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodParts:
+    """What a program's pod has beside what all have."""
+
+    service_account: str
+    mounts_token: bool = False
+    """Whether it talks to the API server."""
+    settings: str
+    """Name of the ConfigMap with its feed."""
+    arguments: Sequence[str]
+    environment: Sequence[Mapping[str, Any]] = ()
+    volumes: Sequence[Mapping[str, Any]] = ()
+    mounts: Sequence[Mapping[str, Any]] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def pod_template(feed: CryptoFeed, workload: Workload, parts: PodParts, platform: Platform) -> dict[str, Any]:
+    """Return the template of a program's pods."""
+    volumes, mounts = _volumes(feed, workload, parts)
+    spec: dict[str, Any] = {
+        "serviceAccountName": parts.service_account,
+        "automountServiceAccountToken": parts.mounts_token,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": workload.stop_seconds + 5,
+        "securityContext": pod_security(),
+        "containers": [
+            {
+                "name": workload.component,
+                "image": image_of(workload, platform),
+                "imagePullPolicy": platform.image_pull_policy,
+                "command": ["python3"],
+                "args": list(parts.arguments),
+                "env": [{"name": "PYTHONUNBUFFERED", "value": "1"}, *parts.environment],
+                "ports": [
+                    {"name": name, "containerPort": number, "protocol": "TCP"}
+                    for name, number in workload.ports.items()
+                ],
+                "startupProbe": {
+                    **_probe(HEALTHY),
+                    "periodSeconds": 2,
+                    "failureThreshold": _START_SECONDS.get(workload.component, 60) // 2,
+                },
+                "livenessProbe": {**_probe(HEALTHY), "periodSeconds": 10, "failureThreshold": 3, "timeoutSeconds": 5},
+                "readinessProbe": {**_probe(READY), "periodSeconds": 2, "failureThreshold": 2, "timeoutSeconds": 2},
+                "resources": resources(feed, workload),
+                "securityContext": container_security(),
+                "volumeMounts": mounts,
+            }
+        ],
+        "volumes": volumes,
+        **placement(platform),
+    }
+    metadata: dict[str, Any] = {
+        "labels": labels(feed, workload.component) | {f"{PREFIX}/program": workload.name},
+        # The container's name, so that `kubectl logs` needs none.
+        "annotations": {"kubectl.kubernetes.io/default-container": workload.component, **parts.annotations},
+    }
+    return {"metadata": metadata, "spec": spec}
+
+
+def image_of(workload: Workload, platform: Platform) -> str:
+    """Return the image that a program is in."""
+    return platform.images.spark if workload.component in _SPARK_COMPONENTS else platform.images.services
+
+
+def pod_security() -> dict[str, Any]:
+    """Return the security context of a pod: a user of no rights, and the runtime's own filter of system calls."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security() -> dict[str, Any]:
+    """Return the security context of a container: nothing of root's, and a file system that can't be written."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def placement(platform: Platform) -> dict[str, Any]:
+    """Return where pods may run and with what priority, as the cluster's administrator decided."""
+    found: dict[str, Any] = {}
+    if platform.image_pull_secrets:
+        found["imagePullSecrets"] = [{"name": name} for name in platform.image_pull_secrets]
+    if platform.node_selector:
+        found["nodeSelector"] = dict(platform.node_selector)
+    if platform.tolerations:
+        found["tolerations"] = [dict(toleration) for toleration in platform.tolerations]
+    if platform.affinity:
+        found["affinity"] = dict(platform.affinity)
+    if platform.priority_class_name:
+        found["priorityClassName"] = platform.priority_class_name
+    return found
+
+
+def resources(feed: CryptoFeed, workload: Workload) -> dict[str, Any]:
+    """Return what a program asks for: memory as measured, CPU by the products that it has to do with.
+
+    CPU has no limit: one would add its throttling to the latency of every trade.
+    """
+    products = len(feed.spec.products)
+    if workload.component == "producer":
+        products = -(-products // feed.spec.producer.replicas)
+    millis = _IDLE_CPU_MILLIS[workload.component] + products * _BUSY_CPU_MILLIS[workload.component]
+    # The JVM's heap is bounded by itself; a Python program may hold a backlog for a while.
+    limit_mib = workload.memory_mib * (1 if workload.component in _SPARK_COMPONENTS else 2)
+    return {
+        "requests": {"cpu": cpu(millis), "memory": mebibytes(workload.memory_mib)},
+        "limits": {"memory": mebibytes(limit_mib)},
+    }
+
+
+def cpu(millis: int) -> str:
+    """Write a share of cores in its shortest form, as the API server does: ``250m``, ``2``."""
+    return f"{millis}m" if millis % 1000 else str(millis // 1000)
+
+
+def mebibytes(mib: int) -> str:
+    """Write an amount of memory in its shortest form: ``320Mi``, ``2Gi``."""
+    return f"{mib}Mi" if mib % 1024 else f"{mib // 1024}Gi"
+
+
+def _probe(path: str) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": PROBES}}
+
+
+def scrape_endpoint() -> dict[str, str]:
+    """Return where a PodMonitor reads a program's metrics."""
+    return {"port": PROBES, "path": METRICS}
+
+
+def _volumes(
+    feed: CryptoFeed, workload: Workload, parts: PodParts
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return a pod's volumes and where its container mounts each."""
+    scratch: dict[str, Any] = {"sizeLimit": mebibytes(_SCRATCH_MIB.get(workload.component, 64))}
+    volumes: list[Mapping[str, Any]] = [
+        {"name": "feed", "configMap": {"name": parts.settings, "items": [{"key": FEED_FILE, "path": FEED_FILE}]}},
+        {"name": "scratch", "emptyDir": scratch},
+    ]
+    mounts: list[Mapping[str, Any]] = [
+        {"name": "feed", "mountPath": FEED_FOLDER, "readOnly": True},
+        {"name": "scratch", "mountPath": _SCRATCH_FOLDER},
+    ]
+    for folder, secret in kafka_secrets(feed).items():
+        volumes.append({"name": f"kafka-{folder}", "secret": {"secretName": secret, "defaultMode": 0o440}})
+        mounts.append({"name": f"kafka-{folder}", "mountPath": f"{KAFKA_CREDENTIALS}/{folder}", "readOnly": True})
+    warehouse = feed.spec.warehouse
+    if "warehouse" in workload.reads and warehouse is not None and warehouse.redshift is not None:
+        secret = warehouse.redshift.secret_ref.name
+        volumes.append({"name": "warehouse", "secret": {"secretName": secret, "defaultMode": 0o440}})
+        mounts.append({"name": "warehouse", "mountPath": str(WAREHOUSE_CREDENTIALS), "readOnly": True})
+    return [*volumes, *parts.volumes], [*mounts, *parts.mounts]

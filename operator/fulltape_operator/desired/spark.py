@@ -1,0 +1,125 @@
+"""Spark on Kubernetes without an operator of its own: the driver is the program's pod, and makes its executors itself.
+
+Spark calls this client mode. The driver reads ``spark-defaults.conf`` from a ConfigMap, and from it the template of its
+executors' pods; they belong to the driver's pod, and go with it.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fulltape.feed.model import CryptoFeed
+from fulltape.workloads import Workload
+from fulltape_operator.desired.child import Child, child_name, labels, selector
+from fulltape_operator.desired.pods import STATE_FOLDER, container_security, placement, pod_security
+from fulltape_operator.desired.settings import settings
+from fulltape_operator.platform import Platform
+
+_CONF_FOLDER = "/etc/fulltape/spark"
+_TEMPLATE_FILE = "executor.json"
+_EXECUTOR_MIB = 1024
+_EXECUTOR_OVERHEAD_MIB = 512
+_DRIVER_PORT = 7078
+_BLOCK_MANAGER_PORT = 7079
+_API_SERVER = "k8s://https://kubernetes.default.svc"
+
+
+def driver_settings(feed: CryptoFeed, workload: Workload, platform: Platform) -> Child:
+    """Return the ConfigMap with Spark's settings and the template of executors for one stream."""
+    properties = _properties(feed, workload, platform)
+    conf = "".join(f"{key} {value}\n" for key, value in sorted(properties.items()))
+    template = json.dumps(_executor_template(feed, workload, platform), indent=1, sort_keys=True)
+    return settings(feed, "panes", f"{workload.name}-spark", {"spark-defaults.conf": conf, _TEMPLATE_FILE: template})
+
+
+def driver_environment() -> list[Mapping[str, Any]]:
+    """Return what tells the program to be a driver in a cluster, at its pod's address."""
+
+    def own(path: str) -> Mapping[str, Any]:
+        return {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}
+
+    return [
+        {"name": "FULLTAPE_SPARK_MASTER", "value": _API_SERVER},
+        {"name": "FULLTAPE_SPARK_ADDRESS", "valueFrom": own("status.podIP")},
+        {"name": "FULLTAPE_POD_NAME", "valueFrom": own("metadata.name")},
+        {"name": "SPARK_CONF_DIR", "value": _CONF_FOLDER},
+    ]
+
+
+def driver_volumes(
+    feed: CryptoFeed, workload: Workload, conf: str
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return the driver's volumes and mounts: its settings, and its checkpoint where that is on a volume."""
+    volumes: list[Mapping[str, Any]] = [{"name": "spark", "configMap": {"name": conf}}]
+    mounts: list[Mapping[str, Any]] = [{"name": "spark", "mountPath": _CONF_FOLDER, "readOnly": True}]
+    if (claim := _claim(feed, workload)) is not None:
+        volumes.append({"name": "state", "persistentVolumeClaim": {"claimName": claim}})
+        mounts.append({"name": "state", "mountPath": STATE_FOLDER})
+    return volumes, mounts
+
+
+def _claim(feed: CryptoFeed, workload: Workload) -> str | None:
+    analytics = feed.spec.analytics
+    assert analytics is not None  # its streams alone ask
+    return None if analytics.checkpoint.uri is not None else child_name(feed, workload.name)
+
+
+def _properties(feed: CryptoFeed, workload: Workload, platform: Platform) -> dict[str, str]:
+    analytics = feed.spec.analytics
+    assert analytics is not None  # its streams alone ask
+    # Of a batch every task runs all the time: those that read a partition, and as many that keep the sums.
+    slots = 2 * feed.spec.kafka.topics.partitions
+    cores = -(-slots // analytics.executors)
+    found = {
+        "spark.kubernetes.namespace": feed.metadata.namespace,
+        "spark.kubernetes.container.image": platform.images.spark,
+        "spark.kubernetes.container.image.pullPolicy": platform.image_pull_policy,
+        "spark.kubernetes.executor.podTemplateFile": f"{_CONF_FOLDER}/{_TEMPLATE_FILE}",
+        "spark.kubernetes.executor.podTemplateContainerName": "executor",
+        "spark.kubernetes.executor.podNamePrefix": child_name(feed, workload.name),
+        "spark.kubernetes.executor.deleteOnTermination": "true",
+        "spark.kubernetes.authenticate.oauthTokenFile": "/var/run/secrets/kubernetes.io/serviceaccount/token",
+        "spark.kubernetes.authenticate.caCertFile": "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+        "spark.executor.instances": str(analytics.executors),
+        "spark.executor.cores": str(cores),
+        # Tasks wait most of the time: they need their slots, not a core each.
+        "spark.kubernetes.executor.request.cores": f"{250 * -(-cores // 2)}m",
+        "spark.executor.memory": f"{_EXECUTOR_MIB}m",
+        "spark.executor.memoryOverhead": f"{_EXECUTOR_OVERHEAD_MIB}m",
+        "spark.driver.port": str(_DRIVER_PORT),
+        "spark.blockManager.port": str(_BLOCK_MANAGER_PORT),
+    }
+    if platform.image_pull_secrets:
+        found["spark.kubernetes.container.image.pullSecrets"] = ",".join(platform.image_pull_secrets)
+    return found
+
+
+def _executor_template(feed: CryptoFeed, workload: Workload, platform: Platform) -> dict[str, Any]:
+    """Return the pod that Spark completes to an executor.
+
+    A volume can be mounted on one node alone: with one, executors run on their driver's node.
+    """
+    container: dict[str, Any] = {
+        "name": "executor",
+        "securityContext": container_security(),
+        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108 - a volume of the pod's own
+    }
+    spec: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(),
+        "containers": [container],
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}],
+        **placement(platform),
+    }
+    if (claim := _claim(feed, workload)) is not None:
+        spec["volumes"].append({"name": "state", "persistentVolumeClaim": {"claimName": claim}})
+        container["volumeMounts"].append({"name": "state", "mountPath": STATE_FOLDER})
+        driver = {**selector(feed, "panes"), "fulltape.dev/program": workload.name}
+        beside = {"labelSelector": {"matchLabels": driver}, "topologyKey": "kubernetes.io/hostname"}
+        spec["affinity"] = {
+            **spec.get("affinity", {}),
+            "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [beside]},
+        }
+    executor_labels = {**labels(feed, "executor"), "fulltape.dev/program": f"{workload.name}-executor"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": executor_labels}, "spec": spec}

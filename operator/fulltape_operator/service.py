@@ -1,0 +1,159 @@
+"""The operator's process: its parts, started in order, and how it tells whether it works."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from fulltape.telemetry import probes
+from fulltape_operator.cluster import ApiError, Cluster, connect
+from fulltape_operator.events import Events
+from fulltape_operator.leader import Leader
+from fulltape_operator.metrics import OperatorMetrics
+from fulltape_operator.observed import FeedKey, Observed
+from fulltape_operator.platform import Platform
+from fulltape_operator.queue import WorkQueue
+from fulltape_operator.readings import EVERY_SECONDS, Readings
+from fulltape_operator.reconcile import Reconciler
+from fulltape_operator.watches import Watches
+
+_WORKERS = 8
+_LIST_SECONDS = 600.0
+"""The safety net: everything is listed, and every feed looked at, this often."""
+_STUCK_SECONDS = 180.0
+_RETRY_SECONDS = 2.0
+
+_log = logging.getLogger("fulltape.operator")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSettings:
+    """All that an operator needs to know."""
+
+    platform: Platform
+    namespaces: Sequence[str]
+    """The namespaces that it serves; none for all of the cluster."""
+    lease_namespace: str
+    identity: str
+    host: str
+    port: int
+
+
+class Operator:
+    """Runs until the process is told to end."""
+
+    def __init__(self, settings: OperatorSettings) -> None:
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Run.
+
+        Raises:
+            ConfigurationError: there is no cluster to talk to, or the port can't be had.
+
+        """
+        async with connect() as cluster:
+            await _Parts(self._settings, cluster).run()
+
+
+class _Parts:
+    def __init__(self, settings: OperatorSettings, cluster: Cluster) -> None:
+        self._settings = settings
+        self._observed = Observed()
+        self._queue: WorkQueue[FeedKey] = WorkQueue()
+        self._readings = Readings(self._observed)
+        self._watches = Watches(cluster, self._observed, self._queue, settings.namespaces)
+        self._leader = Leader(cluster, settings.lease_namespace, "fulltape-operator", settings.identity)
+        events = Events(cluster)
+        self._reconciler = Reconciler(cluster, self._observed, settings.platform, events, self._readings)
+        self._registry = CollectorRegistry()
+        self._metrics = OperatorMetrics(self._registry, cluster, self._observed, self._queue, self._leader)
+        self._listed = False
+
+    async def run(self) -> None:
+        settings = self._settings
+        async with probes(
+            settings.host, settings.port, healthy=self._healthy, ready=self._ready, registry=self._registry
+        ) as port:
+            _log.info("probes and metrics on http://%s:%d", settings.host, port)
+            background = [
+                asyncio.create_task(part)
+                for part in (
+                    self._leader.run(),
+                    self._list_now_and_then(),
+                    self._read_now_and_then(),
+                    self._mend(),
+                    *(self._work() for _ in range(_WORKERS)),
+                )
+            ]
+            try:
+                await self._watches.run()
+            finally:
+                for task in background:
+                    task.cancel()
+                await asyncio.gather(*background, return_exceptions=True)
+
+    def _healthy(self) -> str | None:
+        stuck = self._queue.longest_seconds()
+        return f"a pass has taken {stuck:.0f} s" if stuck > _STUCK_SECONDS else None
+
+    def _ready(self) -> str | None:
+        return None if self._listed and self._watches.ready.is_set() else "feeds and their objects are being listed"
+
+    async def _list_now_and_then(self) -> None:
+        while True:
+            try:
+                await self._watches.list_everything()
+            except ApiError as problem:
+                _log.warning("the feeds' objects can't be listed: %s", problem)
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            self._listed = True
+            await asyncio.sleep(_LIST_SECONDS)
+
+    async def _mend(self) -> None:
+        while True:
+            with suppress(ApiError):  # what could not be listed now is listed with everything, later
+                await self._watches.mend()
+
+    async def _read_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            if self._leader.leads():
+                for key in await self._readings.read():
+                    self._queue.add(key)
+
+    async def _work(self) -> None:
+        while True:
+            await self._leader.wait()
+            key = await self._queue.get()
+            if not (self._listed and self._leader.leads()):
+                self._queue.done(key)
+                self._queue.add(key, _RETRY_SECONDS)
+                continue
+            await self._look(key)
+
+    async def _look(self, key: FeedKey) -> None:
+        """Make a pass over a feed; what fails is repeated, and keeps no other feed waiting."""
+        started = time.perf_counter()
+        failed, wait = True, 0.0
+        again: float | None = None
+        try:
+            again = await self._reconciler.look(key)
+            failed = False
+        except ApiError as problem:
+            wait = problem.retry_after_seconds
+            self._metrics.errors.labels(problem.reason).inc()
+            _log.warning("%s: a pass failed and is repeated: %s", key, problem)
+        except Exception:  # noqa: BLE001 - one feed's failure, whatever it is, must not end the others' passes
+            self._metrics.errors.labels("Unexpected").inc()
+            _log.exception("%s: a pass failed and is repeated", key)
+        finally:
+            self._metrics.passes.observe(time.perf_counter() - started)
+            self._queue.done(key, failed=failed, at_least_seconds=wait)
+        if again is not None:
+            self._queue.add(key, again)

@@ -1,0 +1,282 @@
+"""A feed's status: conditions, as Kubernetes' API conventions and kstatus have them, and figures. Pure.
+
+A condition is False with a reason and a message that says what is wrong and the mend. ``Ready`` sums up the others;
+``Reconciling`` is True while changes are on their way; ``Stalled`` is True where only a person can help.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fulltape.feed.model import CryptoFeed
+from fulltape_operator.desired.child import COMPONENT_LABEL, Key, selector
+from fulltape_operator.desired.kafka import strimzi_namespace
+from fulltape_operator.desired.programs import has_database
+from fulltape_operator.observed import Health, Seen
+from fulltape_operator.plan import WORKLOADS, Wanted
+
+Status = dict[str, Any]
+
+_MOST_CHARACTERS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something is not as it should be."""
+
+    reason: str
+    """In CamelCase."""
+    message: str
+    """What is wrong, and the mend."""
+    needs_person: bool = False
+    """Whether it stays wrong until somebody mends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the workloads' own metrics say; None where they say nothing."""
+
+    trades_per_second: float | None = None
+    last_trade_time: str | None = None
+    missing_trades: int | None = None
+    consumer_lag: int | None = None
+    p99_milliseconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """All that a feed's status is made of."""
+
+    feed: CryptoFeed
+    generation: int
+    wanted: Sequence[Wanted]
+    there: Mapping[Key, Seen]
+    problems: Mapping[Key, Problem] = field(default_factory=dict)
+    """Objects that could not be applied."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Secrets that are asked for and missing: name to the field that asks."""
+    waiting: Mapping[Key, str] = field(default_factory=dict)
+    kafka_missing: bool = False
+    """Whether the Strimzi cluster that the feed names does not exist."""
+    paused: bool = False
+    figures: Figures = Figures()
+
+
+def status_of(found: Circumstances, old: Mapping[str, Any], now: str) -> Status:
+    """Return the status of a feed; ``now`` (RFC 3339) is when a condition changed that did."""
+    conditions = {
+        "TopicsReady": _topics(found),
+        "ProducersReady": _programs(found, ("producer",), "Producers"),
+    }
+    if found.feed.spec.analytics is not None:
+        conditions["AnalyticsReady"] = _programs(found, ("panes", "monitor", "dashboard"), "Analytics")
+    if found.feed.spec.warehouse is not None:
+        conditions["WarehouseReady"] = _warehouse(found)
+    counted = {name: one for name, one in conditions.items() if name != "WarehouseReady" or has_database(found.feed)}
+    wrong = {name: problem for name, problem in counted.items() if problem is not None}
+    elsewhere = _first(problem for key, problem in found.problems.items())
+    ready = next(iter(wrong.values()), None) or elsewhere
+    moving = _moving(found)
+    stalled = _first(problem for problem in [*found.problems.values(), *wrong.values()] if problem.needs_person)
+    shown = [_summary(name, problem, _WELL[name]) for name, problem in conditions.items()]
+    shown.append(_summary("Ready", ready, "all that was asked for runs"))
+    if moving is not None:
+        shown.append(_condition("Reconciling", "True", moving.reason, moving.message))
+    if stalled is not None:
+        shown.append(_condition("Stalled", "True", stalled.reason, stalled.message))
+    status: Status = {
+        "observedGeneration": found.generation,
+        "conditions": _with_times(shown, old.get("conditions", ()), found.generation, now),
+        "products": len(found.feed.spec.products),
+        "shards": _shards(found),
+        "selector": ",".join(f"{key}={value}" for key, value in sorted(selector(found.feed, "producer").items())),
+    }
+    figures = found.figures
+    for name, value in (
+        ("tradesPerSecond", figures.trades_per_second),
+        ("lastTradeTime", figures.last_trade_time),
+        ("missingTrades", figures.missing_trades),
+        ("consumerLag", figures.consumer_lag),
+        ("p99Milliseconds", figures.p99_milliseconds),
+    ):
+        if value is not None:
+            status[name] = value
+    return status
+
+
+def status_of_invalid(message: str, generation: int, old: Mapping[str, Any], now: str) -> Status:
+    """Return the status of a feed that can't be used, such as one that was written under an older schema."""
+    shown = [
+        _condition("Ready", "False", "InvalidSpec", message),
+        _condition("Stalled", "True", "InvalidSpec", message),
+    ]
+    return {
+        "observedGeneration": generation,
+        "conditions": _with_times(shown, old.get("conditions", ()), generation, now),
+    }
+
+
+def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return the conditions that became another: type, status, reason and message, for Events."""
+    before = {one["type"]: (one["status"], one["reason"]) for one in old.get("conditions", ())}
+    return [
+        (one["type"], one["status"], one["reason"], one["message"])
+        for one in new["conditions"]
+        if before.get(one["type"]) != (one["status"], one["reason"])
+    ]
+
+
+_WELL = {
+    "TopicsReady": "the topics are as they should be",
+    "ProducersReady": "all producers run",
+    "AnalyticsReady": "panes, monitor and dashboard run",
+    "WarehouseReady": "archive and loader run",
+}
+
+
+def _topics(found: Circumstances) -> Problem | None:
+    kinds = ("KafkaTopic", "KafkaUser")
+    if (problem := _of_objects(found, [key for key in _keys(found) if key.kind in kinds])) is not None:
+        return problem
+    if found.feed.spec.kafka.topics_managed_by == "Admin":
+        made = any(seen.health.ready for seen in _seen(found, WORKLOADS))
+        why = "the programs make the topics when they start, and none of them runs yet"
+        return None if made else Problem("TopicsNotMade", why)
+    unready = [seen for seen in _seen(found, kinds) if not seen.health.ready]
+    return _of_strimzi(found, unready) if unready else None
+
+
+def _of_strimzi(found: Circumstances, unready: Sequence[Seen]) -> Problem:
+    cluster = found.feed.spec.kafka.strimzi_cluster
+    assert cluster is not None  # Strimzi manages topics of one alone
+    where = f"{strimzi_namespace(found.feed)}/{cluster.name}"
+    if found.kafka_missing:
+        return Problem(
+            "NoSuchKafkaCluster",
+            f"there is no Kafka {where}; correct spec.kafka.strimziCluster, or create it",
+            needs_person=True,
+        )
+    first = next((seen for seen in unready if seen.health.problem), unready[0])
+    if first.health.problem:
+        return Problem("TopicsNotReady", f"{first.key}: {first.health.problem}", needs_person=first.health.failed)
+    return Problem("TopicsNotReady", f"{len(unready)} of Kafka {where} wait for Strimzi's operators, first {first.key}")
+
+
+def _programs(found: Circumstances, components: Sequence[str], name: str) -> Problem | None:
+    if (problem := _of_objects(found, [key for key in _keys(found, components) if key.kind in WORKLOADS])) is not None:
+        return problem
+    if found.feed.spec.suspend:
+        return Problem("Suspended", "spec.suspend is true; set it to false to go on")
+    if found.secrets and (name != "Warehouse" or _asked_by_warehouse(found)):
+        secret, where = next(iter(found.secrets.items()))
+        return Problem(
+            "SecretMissing",
+            f"there is no Secret {found.feed.metadata.namespace}/{secret}, which {where} names; create it",
+            needs_person=True,
+        )
+    for key in _keys(found, components):
+        if key.kind not in WORKLOADS:
+            continue
+        health = found.there[key].health if key in found.there else Health(ready=0)
+        if health.ready >= health.wanted and not health.rolling:
+            continue
+        why = _of_pods(found, key) or health.problem
+        count = f"{health.ready} of {health.wanted} ready"
+        return Problem(f"{name}NotReady", f"{key}: {count}{': ' + why if why else ''}")
+    return None
+
+
+def _asked_by_warehouse(found: Circumstances) -> bool:
+    return any(where.startswith(("spec.warehouse", "spec.kafka")) for where in found.secrets.values())
+
+
+def _warehouse(found: Circumstances) -> Problem | None:
+    if not has_database(found.feed):
+        return Problem(
+            "NoDatabase",
+            "nothing is stored: a DuckDB file is a laptop's; add spec.warehouse.redshift and spec.warehouse.staging",
+        )
+    return _programs(found, ("archive", "warehouse"), "Warehouse")
+
+
+def _moving(found: Circumstances) -> Problem | None:
+    """Return what is on its way."""
+    if found.paused:
+        return Problem("Paused", "the annotation fulltape.dev/pause is true; remove it to go on")
+    if found.waiting:
+        key, why = next(iter(found.waiting.items()))
+        return Problem("Waiting", f"{key} is to be changed: {why}")
+    if found.problems:
+        key, problem = next(iter(found.problems.items()))
+        return Problem("Retrying", f"{key}: {problem.message}")
+    if found.feed.spec.suspend:
+        return None
+    rolling = next((seen for seen in _seen(found, WORKLOADS) if seen.health.rolling), None)
+    return None if rolling is None else Problem("Rolling", f"{rolling.key} is on its way")
+
+
+def _of_objects(found: Circumstances, keys: Sequence[Key]) -> Problem | None:
+    """Return why one of these objects could not be applied."""
+    return _first(found.problems[key] for key in keys if key in found.problems)
+
+
+def _of_pods(found: Circumstances, workload: Key) -> str:
+    """Return what ails a workload's pods."""
+    return next(
+        (
+            seen.health.problem
+            for key, seen in sorted(found.there.items(), key=lambda item: item[0].name)
+            if key.kind == "Pod" and key.name.startswith(f"{workload.name}-") and seen.health.problem
+        ),
+        "",
+    )
+
+
+def _keys(found: Circumstances, components: Sequence[str] | None = None) -> list[Key]:
+    return [
+        one.child.key
+        for one in found.wanted
+        if components is None or one.child.manifest["metadata"]["labels"][COMPONENT_LABEL] in components
+    ]
+
+
+def _seen(found: Circumstances, kinds: Iterable[str]) -> list[Seen]:
+    keys = set(_keys(found))
+    return [seen for key, seen in found.there.items() if key in keys and key.kind in kinds]
+
+
+def _shards(found: Circumstances) -> int:
+    return next((seen.health.ready for seen in _seen(found, ("StatefulSet",))), 0)
+
+
+def _first(problems: Iterable[Problem]) -> Problem | None:
+    return next(iter(problems), None)
+
+
+def _summary(kind: str, problem: Problem | None, well: str) -> dict[str, str]:
+    if problem is None:
+        return _condition(kind, "True", kind, well)
+    return _condition(kind, "False", problem.reason, problem.message)
+
+
+def _condition(kind: str, status: str, reason: str, message: str) -> dict[str, str]:
+    if len(message) > _MOST_CHARACTERS:
+        message = f"{message[: _MOST_CHARACTERS - 3]}..."
+    return {"type": kind, "status": status, "reason": reason, "message": message}
+
+
+def _with_times(
+    conditions: Sequence[Mapping[str, str]], old: Iterable[Mapping[str, Any]], generation: int, now: str
+) -> list[dict[str, Any]]:
+    """Keep the time of each condition whose status is what it was."""
+    before = {one["type"]: one for one in old}
+    return [
+        {
+            **one,
+            "observedGeneration": generation,
+            "lastTransitionTime": before[one["type"]]["lastTransitionTime"]
+            if before.get(one["type"], {}).get("status") == one["status"]
+            else now,
+        }
+        for one in conditions
+    ]
