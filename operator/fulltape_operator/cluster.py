@@ -118,11 +118,20 @@ class Cluster:
         self.writes = 0
         """Of these, those that may change something."""
 
-    async def get(self, path: str, *, metadata_only: bool = False) -> Manifest | None:
+    async def get(self, path: str) -> Manifest | None:
         """Return an object; None where there is none."""
-        headers = {"Accept": _METADATA_ONLY} if metadata_only else {}
+        return await self._get(path, {}, {})
+
+    async def glance(self, path: str) -> Manifest | None:
+        """Return the metadata of an object; None where there is none.
+
+        The API server answers from its memory: it may not know yet of what was made within the last milliseconds.
+        """
+        return await self._get(path, {"resourceVersion": "0"}, {"Accept": _METADATA_ONLY})
+
+    async def _get(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Manifest | None:
         try:
-            return await self._request("GET", path, headers=headers)
+            return await self._request("GET", path, query=query, headers=headers)
         except ApiError as problem:
             if problem.status == 404:
                 return None
@@ -185,10 +194,14 @@ class Cluster:
             "preconditions": {"uid": uid},
             "propagationPolicy": "Foreground" if foreground else "Background",
         }
+        await self.remove(CHILDREN[key.kind].path(key.namespace, key.name), options)
+
+    async def remove(self, path: str, options: Mapping[str, Any] | None = None) -> None:
+        """Delete an object; nothing where it is gone already, or is another by now."""
         try:
-            await self._request("DELETE", CHILDREN[key.kind].path(key.namespace, key.name), body=options)
+            await self._request("DELETE", path, body=options)
         except ApiError as problem:
-            if problem.status not in (404, 409):  # gone already, or another object by now
+            if problem.status not in (404, 409):
                 raise
 
     async def _request(
@@ -239,7 +252,22 @@ def _refusal(status: int, reason: str, body: Any, headers: Mapping[str, str]) ->
 
 @asynccontextmanager
 async def connect() -> AsyncIterator[Cluster]:
+    """Connect to the API server.
+
+    Raises:
+        ConfigurationError: as `connection`.
+
+    """
+    async with connection(_CONNECTIONS) as client:
+        yield Cluster(client)
+
+
+@asynccontextmanager
+async def connection(most: int) -> AsyncIterator[ApiClient]:
     """Connect as a pod does, by its ServiceAccount, or elsewhere as kubectl does, by KUBECONFIG or ~/.kube/config.
+
+    Args:
+        most: how many requests may be under way at the same time.
 
     Raises:
         ConfigurationError: there is neither.
@@ -255,6 +283,6 @@ async def connect() -> AsyncIterator[Cluster]:
         raise ConfigurationError(
             f"no cluster to talk to: {problem}; set KUBECONFIG to the file of one, or choose one with kubectl config"
         ) from problem
-    configuration.connection_pool_maxsize = _CONNECTIONS
+    configuration.connection_pool_maxsize = most
     async with ApiClient(configuration) as client:
-        yield Cluster(client)
+        yield client

@@ -184,7 +184,7 @@ class Reconciler:
 
     async def _foreign(self, feed: FeedKey, uid: str, key: Key) -> Problem | None:
         """Return why an object's name is taken by one that is not this feed's; None where it is free."""
-        found = await self._cluster.get(CHILDREN[key.kind].path(key.namespace, key.name), metadata_only=True)
+        found = await self._cluster.glance(CHILDREN[key.kind].path(key.namespace, key.name))
         if found is None or feed_of_labels(found) == feed:
             return None
         owners = [owner["uid"] for owner in found["metadata"].get("ownerReferences", ())]
@@ -200,7 +200,7 @@ class Reconciler:
         """Return the Secrets that the feed names and that do not exist, with the field that names each."""
         wanted = required_secrets(feed)
         found = await asyncio.gather(
-            *(self._cluster.get(SECRETS.path(feed.metadata.namespace, name), metadata_only=True) for name in wanted)
+            *(self._cluster.glance(SECRETS.path(feed.metadata.namespace, name)) for name in wanted)
         )
         return {name: where for (name, where), there in zip(wanted.items(), found, strict=True) if there is None}
 
@@ -222,7 +222,7 @@ class Reconciler:
         topics = [seen for seen in self._observed.children(key).values() if seen.key.kind == "KafkaTopic"]
         if cluster is None or not topics or all(seen.health.ready for seen in topics):
             return False
-        return await self._cluster.get(KAFKAS.path(strimzi_namespace(feed), cluster.name), metadata_only=True) is None
+        return await self._cluster.glance(KAFKAS.path(strimzi_namespace(feed), cluster.name)) is None
 
     async def _say(self, key: FeedKey, live: Manifest, status: Status) -> None:
         """Write the status where it changed, and an Event for each condition that became another."""

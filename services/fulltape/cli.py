@@ -1,6 +1,5 @@
 """The command line: one group of commands, and the one place where an error becomes a line and an exit code."""
 
-import importlib
 import sys
 from collections.abc import Mapping
 
@@ -9,44 +8,35 @@ from rich.console import Console
 from rich.text import Text
 
 from fulltape import __version__
+from fulltape.commands import LazyGroup
 from fulltape.errors import FulltapeError
 
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "audit": ("fulltape.audit.cli", "audit_command"),
     "backfill": ("fulltape.warehouse.cli_backfill", "backfill_command"),
     "bench": ("fulltape.bench.cli", "bench_command"),
+    "crd": ("fulltape_operator.cli_crd", "crd_command"),
     "dashboard": ("fulltape.dashboard.cli", "dashboard_command"),
+    "diff": ("fulltape_operator.cli_render", "diff_command"),
     "export": ("fulltape.warehouse.cli_export", "export_command"),
     "local": ("fulltape.local.cli", "local"),
     "monitor": ("fulltape.monitor.cli", "monitor_command"),
     "operator": ("fulltape_operator.cli", "operator_command"),
     "producer": ("fulltape.producer.cli", "producer_command"),
     "query": ("fulltape.warehouse.cli_queries", "query_command"),
+    "render": ("fulltape_operator.cli_render", "render_command"),
     "run": ("fulltape.local.run", "run_command"),
     "sandbox": ("fulltape.sandbox.cli", "sandbox_command"),
     "schema": ("fulltape.feed.cli", "schema_command"),
     "sql": ("fulltape.warehouse.cli_queries", "sql_command"),
+    "status": ("fulltape_operator.cli_status", "status_command"),
+    "topics": ("fulltape.cli_topics", "topics_group"),
     "validate": ("fulltape.feed.cli", "validate_command"),
     "warehouse": ("fulltape.warehouse.cli", "warehouse_group"),
 }
 
 
-class _LazyGroup(click.Group):
-    """Imports a command when it is asked for, so that no command pays for what the others need."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
-            return None
-        module, name = _COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), name)
-        assert isinstance(command, click.Command)
-        return command
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, elsewhere=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fulltape")
 def fulltape() -> None:
     """Every trade, exactly once, in tens of milliseconds."""

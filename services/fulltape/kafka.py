@@ -235,6 +235,28 @@ def ensure_topics(
     return created
 
 
+def delete_topics(configuration: ClientConfiguration, names: Sequence[str], timeout_seconds: float = 15.0) -> list[str]:
+    """Delete those of the topics that exist, and return their names.
+
+    Raises:
+        ConfigurationError: the brokers refuse to delete one.
+        KafkaUnavailableError: as `probe_broker`; or the credentials may not delete them.
+
+    """
+    client, partitions = _connect(configuration, timeout_seconds)
+    there = [name for name in names if name in partitions]
+    results: dict[str, Future[Any]] = client.delete_topics(
+        there, operation_timeout=timeout_seconds, request_timeout=timeout_seconds
+    )
+    for name in there:
+        try:
+            results[name].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:  # somebody else was quicker
+                raise _refused(error.args[0], name, configuration, timeout_seconds, "delete") from error
+    return there
+
+
 def _connect(configuration: ClientConfiguration, timeout_seconds: float) -> tuple[AdminClient, dict[str, int]]:
     """Return a client that has reached a broker, and the number of partitions of each topic there."""
     errors: list[KafkaError] = []
@@ -347,17 +369,18 @@ def _cleanup_policies(
 
 
 def _refused(
-    cause: KafkaError, topic: str, configuration: ClientConfiguration, timeout_seconds: float
+    cause: KafkaError, topic: str, configuration: ClientConfiguration, timeout_seconds: float, verb: str = "make"
 ) -> ConfigurationError | KafkaUnavailableError:
     """Say why a broker did not do what was asked for a topic."""
     if cause.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
+        rights = "Create, Describe and DescribeConfigs" if verb == "make" else "Delete and Describe"
         return KafkaUnavailableError(
-            f"Kafka does not allow {configuration.source} to make topic {topic} and read its settings: {cause.str()}; "
-            "grant Create, Describe and DescribeConfigs on it, or have someone else make it"
+            f"Kafka does not allow {configuration.source} to {verb} topic {topic} and read its settings: "
+            f"{cause.str()}; grant {rights} on it, or have someone else {verb} it"
         )
     if cause.code() < 0:  # librdkafka's own: the connection, not the broker's answer
         return unavailable(cause, configuration, timeout_seconds)
-    return ConfigurationError(f"Kafka can't make topic {topic}: {cause.str()}; see spec.kafka.topics")
+    return ConfigurationError(f"Kafka can't {verb} topic {topic}: {cause.str()}; see spec.kafka.topics")
 
 
 def _check_topic(topic: TopicSpec, partitions: int, policy: str) -> None:

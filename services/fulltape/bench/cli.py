@@ -1,22 +1,20 @@
 """`fulltape bench NAME`: runs a benchmark and prints its report, as JSON or as a table."""
 
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from fulltape.bench import live, warehouse
 from fulltape.bench.live import SCENARIOS, LiveBench
+from fulltape.bench.report import tell
 from fulltape.bench.tape import FULL, QUICK, TapeBench
 from fulltape.bench.warehouse import WarehouseBench
+from fulltape.commands import LazyGroup
 
 
-@click.group("bench")
+@click.group("bench", cls=LazyGroup, elsewhere={"operator": ("fulltape_operator.bench.cli", "operator_bench_command")})
 def bench_command() -> None:
     """Measure Fulltape and a peer in the same run."""
 
@@ -29,10 +27,7 @@ def tape_command(*, as_json: bool, quick: bool) -> None:
     console = Console(stderr=True)
     with console.status("starting Kafka") as status:
         report = TapeBench(QUICK if quick else FULL, status.update if console.is_terminal else console.print).run()
-    if as_json:
-        sys.stdout.write(json.dumps(report) + "\n")
-    else:
-        _print(report)
+    tell(report, as_json=as_json)
 
 
 @bench_command.command("live")
@@ -49,10 +44,7 @@ def live_command(*, as_json: bool, quick: bool, only: Sequence[str], rates: str)
         say = status.update if console.is_terminal else console.print
         bench = LiveBench(live.QUICK if quick else live.FULL, [int(rate) for rate in rates.split(",")], say)
         report = bench.run(only)
-    if as_json:
-        sys.stdout.write(json.dumps(report) + "\n")
-    else:
-        _print(report)
+    tell(report, as_json=as_json)
 
 
 @bench_command.command("warehouse")
@@ -70,25 +62,4 @@ def warehouse_command(*, as_json: bool, quick: bool, only: Sequence[str], rows: 
     console = Console(stderr=True)
     with console.status("making room") as status:
         report = WarehouseBench(extent, status.update if console.is_terminal else console.print).run(only)
-    if as_json:
-        sys.stdout.write(json.dumps(report) + "\n")
-    else:
-        _print(report)
-
-
-def _print(report: Mapping[str, Any]) -> None:
-    rows = _flat(report["results"])
-    if not sys.stdout.isatty():
-        sys.stdout.writelines(f"{name}={value}\n" for name, value in rows)
-        return
-    table = Table("figure", "value", title=f"{report['benchmark']} on {report['machine']['processor']}")
-    for name, value in rows:
-        table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
-    Console().print(table)
-
-
-def _flat(results: Mapping[str, Any], within: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in results.items():
-        rows += _flat(value, f"{within}{name}.") if isinstance(value, Mapping) else [(f"{within}{name}", value)]
-    return rows
+    tell(report, as_json=as_json)

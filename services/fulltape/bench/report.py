@@ -1,15 +1,18 @@
 """What every benchmark reports besides its own figures: machine, versions, stolen CPU; and how percentiles are told."""
 
+import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
 _MOST_STOLEN = 0.05
 
@@ -98,6 +101,28 @@ class StolenCpu:
         except OSError:
             return None
         return [int(field) for field in first[1:9]]  # user nice system idle iowait irq softirq steal
+
+
+def tell(report: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print a report: one JSON object, a table for a person, or lines for a pipe."""
+    if as_json:
+        sys.stdout.write(json.dumps(report) + "\n")
+        return
+    rows = _flat(report["results"])
+    if not sys.stdout.isatty():
+        sys.stdout.writelines(f"{name}={value}\n" for name, value in rows)
+        return
+    table = Table("figure", "value", title=f"{report['benchmark']} on {report['machine']['processor']}")
+    for name, value in rows:
+        table.add_row(name, f"{value:,}" if isinstance(value, int | float) else str(value))
+    Console().print(table)
+
+
+def _flat(results: Mapping[str, Any], within: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in results.items():
+        rows += _flat(value, f"{within}{name}.") if isinstance(value, Mapping) else [(f"{within}{name}", value)]
+    return rows
 
 
 def _processor() -> str:

@@ -1,0 +1,1 @@
+"""`fulltape bench operator`: how fast, and at what cost, the operator makes feeds come true."""
