@@ -1,4 +1,4 @@
-"""`fulltape render` and `fulltape diff`: what the operator would apply, for who applies it without it or looks first."""
+"""`fulltape render` and `fulltape diff`: what the operator would apply, for who does it by hand or looks first."""
 
 import asyncio
 import difflib

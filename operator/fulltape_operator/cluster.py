@@ -5,7 +5,7 @@ certificates is used.
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,10 +109,17 @@ class ApiError(FulltapeError):
 
 
 class Cluster:
-    """A connection to the API server. All of its methods raise `ApiError`."""
+    """A connection to the API server. All of its methods raise `ApiError`.
 
-    def __init__(self, client: ApiClient) -> None:
+    Args:
+        client: the connection.
+        may_write: asked before each write; one that may not be made fails as an outage would.
+
+    """
+
+    def __init__(self, client: ApiClient, may_write: Callable[[], bool] = lambda: True) -> None:
         self._client = client
+        self._may_write = may_write
         self.requests = 0
         """Requests made."""
         self.writes = 0
@@ -159,6 +166,12 @@ class Cluster:
             going_on = answer["metadata"].get("continue", "")
             if not going_on:
                 return
+
+    async def select(self, path: str, fields: str) -> list[Manifest]:
+        """Return the objects of a collection that a selector of fields matches; there are few of these."""
+        answer = await self._request("GET", path, query={"fieldSelector": fields})
+        found: list[Manifest] = answer["items"]
+        return found
 
     async def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Make our fields of an object as the manifest says, and return the object (server-side apply)."""
@@ -216,6 +229,8 @@ class Cluster:
     ) -> Manifest:
         self.requests += 1
         self.writes += method != "GET"
+        if method != "GET" and not self._may_write():
+            raise ApiError(0, "NotLeading", "this operator does not hold the Lease any more")
         try:
             _, url, sent, _, _ = await self._client.param_serialize(
                 method,

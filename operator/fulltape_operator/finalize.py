@@ -59,11 +59,12 @@ class Finalizer:
             feed = feed_of(live)
         except FeedError:
             feed = None
-        await self._delete_elsewhere(key, retain=live.get("spec", {}).get("retain") == "Retain")
         if feed is not None and feed.spec.kafka.topics_managed_by == "Admin" and feed.spec.retain == "Delete":
             left = await self._delete_topics(key, live, feed)
             if left is not None and _seconds_since(live["metadata"]["deletionTimestamp"]) < _GIVE_UP_SECONDS:
                 return left
+        # Only now: the user whose credentials the topics were deleted with is among these.
+        await self._delete_elsewhere(key, retain=live.get("spec", {}).get("retain") == "Retain")
         await self.mark(key, live, needed=False)
         return None
 

@@ -134,6 +134,7 @@ class Reconciler:
             secrets=missing | absent,
             waiting=outcome.waiting,
             kafka_missing=kafka_missing,
+            complaints=await self._complaints(key),
             paused=paused,
             figures=self._readings.figures(key),
         )
@@ -224,6 +225,24 @@ class Reconciler:
             return False
         return await self._cluster.glance(KAFKAS.path(strimzi_namespace(feed), cluster.name)) is None
 
+    async def _complaints(self, feed: FeedKey) -> dict[Key, str]:
+        """Return why StatefulSets have no pods: unlike Deployments they tell it by Events alone."""
+        children = self._observed.children(feed)
+        found = {}
+        for key, seen in children.items():
+            if (
+                key.kind != "StatefulSet"
+                or not seen.health.rolling
+                or any(_is_pod_of(key, other) for other in children)
+            ):
+                continue
+            path = f"/api/v1/namespaces/{key.namespace}/events"
+            events = await self._cluster.select(path, f"involvedObject.uid={seen.uid},type=Warning")
+            if events:
+                newest = max(events, key=lambda event: int(event["metadata"]["resourceVersion"]))
+                found[key] = str(newest.get("message", ""))
+        return found
+
     async def _say(self, key: FeedKey, live: Manifest, status: Status) -> None:
         """Write the status where it changed, and an Event for each condition that became another."""
         old = _status(live)
@@ -246,6 +265,10 @@ class Reconciler:
 def metadata_uid(live: Manifest) -> str:
     """Return the uid of an object."""
     return str(live["metadata"]["uid"])
+
+
+def _is_pod_of(workload: Key, other: Key) -> bool:
+    return other.kind == "Pod" and other.name.startswith(f"{workload.name}-")
 
 
 def _refused(problem: ApiError, key: Key) -> Problem:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from kubernetes.aio.client import ApiClient
 from prometheus_client import CollectorRegistry
 
 from fulltape.telemetry import probes
-from fulltape_operator.cluster import ApiError, Cluster, connect
+from fulltape_operator.cluster import ApiError, Cluster, connection
 from fulltape_operator.events import Events
 from fulltape_operator.leader import Leader
 from fulltape_operator.metrics import OperatorMetrics
@@ -22,6 +23,7 @@ from fulltape_operator.reconcile import Reconciler
 from fulltape_operator.watches import Watches
 
 _WORKERS = 8
+_CONNECTIONS = 16
 _LIST_SECONDS = 600.0
 """The safety net: everything is listed, and every feed looked at, this often."""
 _STUCK_SECONDS = 180.0
@@ -56,18 +58,20 @@ class Operator:
             ConfigurationError: there is no cluster to talk to, or the port can't be had.
 
         """
-        async with connect() as cluster:
-            await _Parts(self._settings, cluster).run()
+        async with connection(_CONNECTIONS) as client:
+            await _Parts(self._settings, client).run()
 
 
 class _Parts:
-    def __init__(self, settings: OperatorSettings, cluster: Cluster) -> None:
+    def __init__(self, settings: OperatorSettings, client: ApiClient) -> None:
         self._settings = settings
+        self._leader = Leader(Cluster(client), settings.lease_namespace, "fulltape-operator", settings.identity)
+        # A pass that is under way when the Lease is lost goes no further than its next write.
+        cluster = Cluster(client, self._leader.leads)
         self._observed = Observed()
         self._queue: WorkQueue[FeedKey] = WorkQueue()
         self._readings = Readings(self._observed)
         self._watches = Watches(cluster, self._observed, self._queue, settings.namespaces)
-        self._leader = Leader(cluster, settings.lease_namespace, "fulltape-operator", settings.identity)
         events = Events(cluster)
         self._reconciler = Reconciler(cluster, self._observed, settings.platform, events, self._readings)
         self._registry = CollectorRegistry()

@@ -58,6 +58,8 @@ class Circumstances:
     waiting: Mapping[Key, str] = field(default_factory=dict)
     kafka_missing: bool = False
     """Whether the Strimzi cluster that the feed names does not exist."""
+    complaints: Mapping[Key, str] = field(default_factory=dict)
+    """Why controllers could not make a workload's pods, where the workload itself does not tell."""
     paused: bool = False
     figures: Figures = Figures()
 
@@ -142,11 +144,12 @@ def _topics(found: Circumstances) -> Problem | None:
         made = any(seen.health.ready for seen in _seen(found, WORKLOADS))
         why = "the programs make the topics when they start, and none of them runs yet"
         return None if made else Problem("TopicsNotMade", why)
-    unready = [seen for seen in _seen(found, kinds) if not seen.health.ready]
+    keys = [key for key in _keys(found) if key.kind in kinds]
+    unready = [key for key in keys if key not in found.there or not found.there[key].health.ready]
     return _of_strimzi(found, unready) if unready else None
 
 
-def _of_strimzi(found: Circumstances, unready: Sequence[Seen]) -> Problem:
+def _of_strimzi(found: Circumstances, unready: Sequence[Key]) -> Problem:
     cluster = found.feed.spec.kafka.strimzi_cluster
     assert cluster is not None  # Strimzi manages topics of one alone
     where = f"{strimzi_namespace(found.feed)}/{cluster.name}"
@@ -156,10 +159,12 @@ def _of_strimzi(found: Circumstances, unready: Sequence[Seen]) -> Problem:
             f"there is no Kafka {where}; correct spec.kafka.strimziCluster, or create it",
             needs_person=True,
         )
-    first = next((seen for seen in unready if seen.health.problem), unready[0])
-    if first.health.problem:
-        return Problem("TopicsNotReady", f"{first.key}: {first.health.problem}", needs_person=first.health.failed)
-    return Problem("TopicsNotReady", f"{len(unready)} of Kafka {where} wait for Strimzi's operators, first {first.key}")
+    ailing = next((seen for key in unready if (seen := found.there.get(key)) and seen.health.problem), None)
+    if ailing is not None:
+        return Problem("TopicsNotReady", f"{ailing.key}: {ailing.health.problem}", needs_person=ailing.health.failed)
+    return Problem(
+        "TopicsNotReady", f"{len(unready)} of Kafka {where} wait for Strimzi's operators, first {unready[0]}"
+    )
 
 
 def _programs(found: Circumstances, components: Sequence[str], name: str) -> Problem | None:
@@ -180,7 +185,7 @@ def _programs(found: Circumstances, components: Sequence[str], name: str) -> Pro
         health = found.there[key].health if key in found.there else Health(ready=0)
         if health.ready >= health.wanted and not health.rolling:
             continue
-        why = _of_pods(found, key) or health.problem
+        why = _of_pods(found, key) or health.problem or found.complaints.get(key, "")
         count = f"{health.ready} of {health.wanted} ready"
         return Problem(f"{name}NotReady", f"{key}: {count}{': ' + why if why else ''}")
     return None
