@@ -6,6 +6,7 @@ Source of the design: the rate-limited work queue of client-go.
 import asyncio
 import heapq
 import random
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -61,10 +62,9 @@ class WorkQueue(Generic[Key]):
                 self._working[key] = _now()
                 return key
             self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), left)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
 
     def done(self, key: Key, *, failed: bool = False, at_least_seconds: float = 0.0) -> None:
         """Give a key back; one that failed comes again later, and later each time, with some chance in it."""

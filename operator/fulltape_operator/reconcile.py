@@ -28,7 +28,7 @@ from fulltape_operator.ownership import belonging_to
 from fulltape_operator.plan import Wanted, plan
 from fulltape_operator.platform import Platform
 from fulltape_operator.readings import Readings
-from fulltape_operator.status import Circumstances, Problem, Status, changes, status_of, status_of_invalid
+from fulltape_operator.status import Circumstances, Problem, Status, news, status_of, status_of_invalid
 
 PAUSE = f"{PREFIX}/pause"
 _SOON_SECONDS = 10.0
@@ -244,7 +244,7 @@ class Reconciler:
         return found
 
     async def _say(self, key: FeedKey, live: Manifest, status: Status) -> None:
-        """Write the status where it changed, and an Event for each condition that became another."""
+        """Write the status where it changed, and an Event where that is news."""
         old = _status(live)
         if _comparable(status) == _comparable(old):
             return
@@ -257,9 +257,8 @@ class Reconciler:
                 raise
             return
         self._observed.see_feed(key, changed)
-        for condition, value, reason, message in changes(status, old):
-            if condition == "Ready":
-                await self._events.post(live, "Normal" if value == "True" else "Warning", reason, message)
+        if (told := news(status, old)) is not None:
+            await self._events.post(live, *told)
 
 
 def metadata_uid(live: Manifest) -> str:

@@ -6,7 +6,7 @@ A condition is False with a reason and a message that says what is wrong and the
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from fulltape.feed.model import CryptoFeed
 from fulltape_operator.desired.child import COMPONENT_LABEL, Key, selector
@@ -75,11 +75,11 @@ def status_of(found: Circumstances, old: Mapping[str, Any], now: str) -> Status:
     if found.feed.spec.warehouse is not None:
         conditions["WarehouseReady"] = _warehouse(found)
     counted = {name: one for name, one in conditions.items() if name != "WarehouseReady" or has_database(found.feed)}
-    wrong = {name: problem for name, problem in counted.items() if problem is not None}
-    elsewhere = _first(problem for key, problem in found.problems.items())
-    ready = next(iter(wrong.values()), None) or elsewhere
+    wrong = [problem for problem in [*counted.values(), *found.problems.values()] if problem is not None]
+    stalled = next((problem for problem in wrong if problem.needs_person), None)
+    # What a person must mend is often why the rest is not well either.
+    ready = stalled or next(iter(wrong), None)
     moving = _moving(found)
-    stalled = _first(problem for problem in [*found.problems.values(), *wrong.values()] if problem.needs_person)
     shown = [_summary(name, problem, _WELL[name]) for name, problem in conditions.items()]
     shown.append(_summary("Ready", ready, "all that was asked for runs"))
     if moving is not None:
@@ -118,14 +118,24 @@ def status_of_invalid(message: str, generation: int, old: Mapping[str, Any], now
     }
 
 
-def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return the conditions that became another: type, status, reason and message, for Events."""
-    before = {one["type"]: (one["status"], one["reason"]) for one in old.get("conditions", ())}
-    return [
-        (one["type"], one["status"], one["reason"], one["message"])
-        for one in new["conditions"]
-        if before.get(one["type"]) != (one["status"], one["reason"])
-    ]
+def news(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[Literal["Normal", "Warning"], str, str] | None:
+    """Return what of a new status an owner wants to be told: kind, reason and message of an Event, if anything.
+
+    That is: it got ready, it is not any more, or a person is needed. Steps on the way are no news.
+    """
+    now, before = _by_type(new), _by_type(old)
+    ready, was = now["Ready"], before.get("Ready", {})
+    if (ready["status"], ready["reason"]) == (was.get("status"), was.get("reason")):
+        return None
+    if ready["status"] == "True":
+        return "Normal", ready["reason"], ready["message"]
+    if was.get("status") == "True" or "Stalled" in now:
+        return "Warning", ready["reason"], ready["message"]
+    return None
+
+
+def _by_type(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {condition["type"]: condition for condition in status.get("conditions", ())}
 
 
 _WELL = {
