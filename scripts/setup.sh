@@ -2,7 +2,8 @@
 # Prepares all that `.venv/bin/fulltape`, its tests and its benchmarks need; `make setup` calls it.
 # Quick and silent where nothing has changed. System packages are installed where this is root on Debian or Ubuntu;
 # elsewhere a line says what to install. PYTHON names another interpreter than python3.
-# With --tests it also installs what only tests need: a browser, and the PostgreSQL that stands in for Redshift.
+# With --tests it also installs what only tests need: a browser, the PostgreSQL that stands in for Redshift, and a
+# Kubernetes control plane, which it builds.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -111,3 +112,12 @@ if [[ ${1:-} == --tests ]]; then
 fi
 
 .venv/bin/python -m fulltape.local.jars
+
+# The control plane that the operator's tests run against; without Go these tests are skipped.
+if [[ ${1:-} == --tests ]]; then
+  if has go; then
+    .venv/bin/python -m tests.control_plane.build >/dev/null
+  else
+    say "Go is missing: going on without the tests of the operator; install Go 1.26 or later for them"
+  fi
+fi

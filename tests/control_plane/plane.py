@@ -1,0 +1,322 @@
+"""A cluster as tests see it: one that is named to them, or a control plane that is started for them.
+
+`ControlPlane` runs etcd, kube-apiserver and kube-controller-manager on this machine, with the admission, RBAC, garbage
+collection and controllers of any cluster. It has no scheduler and no node: see `kubelet`. What tests do to any cluster
+stands in `Cluster`; what they do to this one alone, such as taking its API server down, in `ControlPlane`.
+"""
+
+import base64
+import json
+import os
+import secrets
+import shutil
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from fulltape.local.child import start_child
+from fulltape.local.kafka import free_port
+from tests.control_plane.certificates import write_certificates
+
+_START_SECONDS = 60.0
+_COMMAND_SECONDS = 120.0
+
+_AUDIT_POLICY = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+rules:
+- level: None
+  userGroups: [system:masters]
+- level: Metadata
+  omitStages: [RequestReceived]
+"""
+"""What service accounts ask for is written down; what tests themselves and the controllers do is not."""
+
+
+class KubectlError(Exception):
+    """kubectl ended with an error; the text is what it said."""
+
+
+class ControlPlaneError(Exception):
+    """A server of the control plane ended or did not answer in time; the text holds the ends of the logs."""
+
+
+class Cluster:
+    """A cluster that a kubeconfig opens.
+
+    Args:
+        kubeconfig: opens it, with an administrator's rights.
+        kubectl: the program.
+        folder: gets more kubeconfigs, and kubectl's cache.
+
+    """
+
+    def __init__(self, kubeconfig: Path, kubectl: Path, folder: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self._kubectl = kubectl
+        self._folder = folder
+
+    def kubectl(self, *arguments: str | Path, input: str | None = None) -> str:  # noqa: A002 - as subprocess.run does
+        """Run kubectl as the administrator and return what it prints.
+
+        Args:
+            arguments: those of kubectl.
+            input: what it reads from stdin, for ``-f -``.
+
+        Raises:
+            KubectlError: it ended with another code than 0, or not within two minutes.
+
+        """
+        environment = os.environ | {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(self._folder / "cache")}
+        try:
+            found = subprocess.run(
+                [self._kubectl, *arguments], input=input, env=environment, capture_output=True, text=True,
+                timeout=_COMMAND_SECONDS, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise KubectlError(f"kubectl {arguments[0]} did not end in {_COMMAND_SECONDS:g} s") from error
+        if found.returncode:
+            raise KubectlError(found.stderr.strip() or found.stdout.strip())
+        return found.stdout
+
+    def get(self, *arguments: str) -> Any:
+        """Return what ``kubectl get`` finds, as JSON says it.
+
+        Raises:
+            KubectlError: it found nothing, or as `kubectl`.
+
+        """
+        return json.loads(self.kubectl("get", *arguments, "--output=json"))
+
+    def kubeconfig_for(self, service_account: str, namespace: str) -> Path:
+        """Return a kubeconfig that opens the cluster as a service account, for a day.
+
+        Raises:
+            KubectlError: there is no such service account.
+
+        """
+        token = self.kubectl("create", "token", service_account, f"--namespace={namespace}", "--duration=24h")
+        config = yaml.safe_load(self.kubectl("config", "view", "--raw", "--minify", "--flatten"))
+        cluster = config["clusters"][0]["cluster"]
+        path = self._folder / f"{namespace}-{service_account}.kubeconfig"
+        write_kubeconfig(path, cluster, token.strip(), namespace)
+        return path
+
+
+class ControlPlane(Cluster):
+    """A control plane on 127.0.0.1; a context manager that starts and stops it. No process of it outlives this one.
+
+    Args:
+        programs: folder of its programs: see `build`.
+        crds: files and folders of CustomResourceDefinitions, which are there before any controller looks for kinds:
+            the garbage collector looks for new ones only twice a minute.
+
+    """
+
+    def __init__(self, programs: Path, crds: Sequence[Path] = ()) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="fulltape-plane-"))  # which only this user may enter
+        super().__init__(folder / "admin.kubeconfig", programs / "kubectl", folder)
+        self.programs = programs
+        self.token = secrets.token_urlsafe(24)
+        """The administrator's."""
+        self.logs = folder / "logs"
+        self._crds = tuple(crds)
+        self._tls = folder / "tls"
+        self._etcd_socket = folder / "etcd.sock"
+        self._port = free_port()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def url(self) -> str:
+        """The API server's."""
+        return f"https://127.0.0.1:{self._port}"
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """What trusts the API server."""
+        return ssl.create_default_context(cafile=self._tls / "ca.crt")
+
+    def __enter__(self) -> Self:
+        try:
+            self._write_files()
+            self._start_etcd()
+            self._start_server()
+            if self._crds:
+                files = [f"--filename={path}" for path in self._crds]
+                self.kubectl("apply", "--server-side", *files)
+                self.kubectl("wait", "--for=condition=Established", "--timeout=60s", *files)
+            self._start_controllers()
+            self._until("kube-controller-manager", self._has_accounts)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End every process and delete all data."""
+        for name in list(self._processes):
+            self._kill(name)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def stop_api_server(self) -> None:
+        """Take the API server down as a crash does. Its data stay with etcd."""
+        self._kill("kube-apiserver")
+
+    def start_api_server(self) -> None:
+        """Bring the API server back, on the same port and data, and return once it answers.
+
+        The controllers start anew with it: in a cluster they too end when they can't hold their leases.
+
+        Raises:
+            ControlPlaneError: a server ended or did not answer in time.
+
+        """
+        self._kill("kube-controller-manager")
+        self._start_server()
+        self._start_controllers()
+
+    def is_ready(self) -> bool:
+        """Tell whether the API server answers now."""
+        return self._answers("/readyz")
+
+    def requests_of(self, service_account: str, namespace: str) -> Iterator[Mapping[str, Any]]:
+        """Give every request that a service account has made so far, as the API server's audit events say it."""
+        user = f"system:serviceaccount:{namespace}:{service_account}"
+        with (self.logs / "audit.log").open() as lines:
+            for line in lines:
+                event = json.loads(line)
+                if event["user"]["username"] == user:
+                    yield event
+
+    def ends_of_logs(self, lines: int = 15) -> str:
+        """Return the last lines of each server's log."""
+        found = []
+        for name in ("etcd", "kube-apiserver", "kube-controller-manager"):
+            path = self.logs / f"{name}.log"
+            if path.exists():
+                found += [f"--- {name}", *path.read_text(errors="replace").splitlines()[-lines:]]
+        return "\n".join(found)
+
+    def _write_files(self) -> None:
+        for folder in (self.logs, self._tls):
+            folder.mkdir()
+        write_certificates(self._tls)
+        (self._folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
+        (self._folder / "audit.yaml").write_text(_AUDIT_POLICY)
+        authority = base64.b64encode((self._tls / "ca.crt").read_bytes()).decode()
+        cluster = {"server": self.url, "certificate-authority-data": authority}
+        write_kubeconfig(self.kubeconfig, cluster, self.token, "default")
+
+    def _start_etcd(self) -> None:
+        peers = f"unix://{self._folder}/peers.sock"
+        self._start(
+            "etcd",
+            f"--data-dir={self._folder}/etcd",
+            f"--listen-client-urls=unix://{self._etcd_socket}",
+            f"--advertise-client-urls=unix://{self._etcd_socket}",
+            f"--listen-peer-urls={peers}",
+            f"--initial-advertise-peer-urls={peers}",
+            f"--initial-cluster=default={peers}",
+            "--unsafe-no-fsync",  # what is tested is the death of processes, not of the machine
+            "--log-level=warn",
+        )
+
+    def _start_server(self) -> None:
+        """Start the API server; it waits for etcd by itself."""
+        self._start(
+            "kube-apiserver",
+            f"--etcd-servers=unix://{self._etcd_socket}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self._port}",
+            "--endpoint-reconciler-type=none",  # a Service has no use for a loopback address
+            f"--tls-cert-file={self._tls}/server.crt",
+            f"--tls-private-key-file={self._tls}/server.key",
+            f"--token-auth-file={self._folder}/tokens.csv",
+            "--anonymous-auth=false",
+            "--authorization-mode=RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={self._tls}/accounts.pub",
+            f"--service-account-signing-key-file={self._tls}/accounts.key",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--allow-privileged=true",  # so that it is Pod Security which refuses
+            f"--audit-policy-file={self._folder}/audit.yaml",
+            f"--audit-log-path={self.logs}/audit.log",
+            "--profiling=false",
+        )
+        self._until("kube-apiserver", self.is_ready)
+
+    def _start_controllers(self) -> None:
+        self._start(
+            "kube-controller-manager",
+            f"--kubeconfig={self.kubeconfig}",
+            "--controllers=*,-node-lifecycle-controller",  # the stand-in for a node sends no heartbeats
+            "--leader-elect=false",
+            f"--root-ca-file={self._tls}/ca.crt",
+            f"--service-account-private-key-file={self._tls}/accounts.key",
+            "--secure-port=0",
+            # A hundred feeds at a time wait for these controllers less than for the operator.
+            "--kube-api-qps=1000",
+            "--kube-api-burst=2000",
+            "--concurrent-deployment-syncs=20",
+            "--concurrent-replicaset-syncs=20",
+            "--concurrent-statefulset-syncs=20",
+            "--profiling=false",
+        )
+
+    def _start(self, name: str, *arguments: str) -> None:
+        self._processes[name] = start_child([self.programs / name, *arguments], output=self.logs / f"{name}.log")
+
+    def _kill(self, name: str) -> None:
+        if process := self._processes.pop(name, None):
+            process.kill()
+            process.wait()
+
+    def _until(self, name: str, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not condition():
+            ended = [name for name, process in self._processes.items() if process.poll() is not None]
+            if ended:
+                raise ControlPlaneError(f"{ended[0]} ended by itself\n{self.ends_of_logs()}")
+            if time.monotonic() > deadline:
+                raise ControlPlaneError(f"{name} did not answer in {_START_SECONDS:g} s\n{self.ends_of_logs()}")
+            time.sleep(0.05)
+
+    def _has_accounts(self) -> bool:
+        """Tell whether the controllers work: they give each namespace its service account."""
+        return self._answers("/api/v1/namespaces/default/serviceaccounts/default")
+
+    def _answers(self, path: str) -> bool:
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
+        try:
+            with urllib.request.urlopen(request, context=self.ssl_context, timeout=5):
+                return True
+        except OSError:  # also a refusal: HTTPError is one
+            return False
+
+
+def write_kubeconfig(path: Path, cluster: Mapping[str, Any], token: str, namespace: str) -> None:
+    """Write a kubeconfig that only this user may read."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": dict(cluster)}],
+        "users": [{"name": "test", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
+        "current-context": "test",
+    }
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(config))
