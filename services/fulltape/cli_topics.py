@@ -18,7 +18,7 @@ def topics_group() -> None:
 @topics_group.command("delete")
 @click.option("--feed", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The CryptoFeed file.")
 def delete_command(*, feed: Path) -> None:
-    """Delete a feed's topics and all that is in them, for good. Its programs must not run: they would make them anew."""
+    """Delete a feed's topics for good, with all that is in them. Stop its programs first: they would make them anew."""
     loaded = load_feed(feed)
     if loaded.spec.kafka.topics_managed_by != "Admin":
         raise ConfigurationError("Strimzi manages this feed's topics; delete its KafkaTopic resources")

@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError, core_schema
 PATTERN = "^(0|[1-9][0-9]{0,8})(ms|s|m|h|d)$"
 """A whole number without leading zeros and its unit."""
 
+MEND = "is not a duration; write a whole number and ms, s, m, h or d, such as 10s"
+"""What is said of a text that does not match."""
+
 _UNIT_US = {
     "ms": 1_000,
     "s": 1_000_000,
@@ -33,7 +36,7 @@ class Duration:
     def __init__(self, text: str) -> None:
         match = re.fullmatch(PATTERN, text)
         if match is None:
-            raise ValueError(f"{text!r} is not a duration; write a whole number and ms, s, m, h or d, such as 10s")
+            raise ValueError(f"{text!r} {MEND}")
         self.text = text
         self.us = int(match[1]) * _UNIT_US[match[2]]
 
@@ -64,7 +67,7 @@ class Duration:
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {"type": "string", "pattern": PATTERN}
+        return {"type": "string", "pattern": PATTERN, "maxLength": 11, "x-mend": MEND}
 
 
 @dataclass(frozen=True, slots=True)

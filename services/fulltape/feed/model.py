@@ -53,8 +53,36 @@ def dotted(where: Iterable[str | int]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class AtMost:
+    """Annotates a string with how many characters it may have."""
+
+    characters: int
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**handler(schema), "maxLength": self.characters}
+
+    def check(self, value: str) -> str:
+        """Return the string, or refuse it if it is longer."""
+        if len(value) > self.characters:
+            raise PydanticCustomError(
+                "shape",
+                "{value} has {length} characters; at most {most} are allowed",
+                {"value": shown(value), "length": len(value), "most": self.characters},
+            )
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
-    """Annotates a string with the pattern it must match and the words for when it does not."""
+    """Annotates a string with the pattern it must match and the words for when it does not.
+
+    In the JSON schema the words stand as ``x-mend``.
+    """
 
     pattern: str
     most_characters: int
@@ -66,15 +94,11 @@ class Shape:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {**handler(schema), "pattern": self.pattern, "maxLength": self.most_characters}
+        text = {"pattern": self.pattern, "maxLength": self.most_characters, "x-mend": self.mend}
+        return {**handler(schema), **text}
 
     def _check(self, value: str) -> str:
-        if len(value) > self.most_characters:
-            raise PydanticCustomError(
-                "shape",
-                "{value} has {length} characters; at most {most} are allowed",
-                {"value": shown(value), "length": len(value), "most": self.most_characters},
-            )
+        AtMost(self.most_characters).check(value)
         if re.fullmatch(self.pattern, value) is None:
             raise PydanticCustomError("shape", "{value} {mend}", {"value": shown(value), "mend": self.mend})
         return value
@@ -538,6 +562,8 @@ BUILT_IN_ALERTS = ("FeedStale", "TradesMissing", "LatencyOverBudget")
 ALERT_LABELS = ("alertname", "feed", "namespace", "product", "window", "severity")
 """Labels that the monitor sets on every alert, by which Alertmanager tells one from another."""
 
+_MOST_THRESHOLDS = max(len(pattern.thresholds) for pattern in PATTERNS.values())
+
 
 def _alert_name(name: str) -> str:
     if name in BUILT_IN_ALERTS:
@@ -579,7 +605,7 @@ class AlertRule(FeedModel):
     """Fires when the measure is above this. Either this or below."""
     below: Finite | None = None
     """Fires when the measure is below this. Either this or above."""
-    thresholds: dict[str, Finite] = {}
+    thresholds: Annotated[dict[str, Finite], Field(max_length=_MOST_THRESHOLDS)] = {}
     """Thresholds of the pattern in place of its own, each by the name of a measure, as in {drawdown: 0.03}."""
     products: (
         Annotated[Many[Product], Field(min_length=1, max_length=200, json_schema_extra=SET), AfterValidator(_once_each)]
@@ -593,9 +619,11 @@ class AlertRule(FeedModel):
     pattern has its own: a fifth of each threshold."""
     severity: Literal["info", "warning", "critical"] = "warning"
     """info, warning or critical; becomes a label, by which Alertmanager routes."""
-    labels: Annotated[dict[LabelName, str], AfterValidator(_own_labels)] = {}
+    labels: Annotated[
+        dict[LabelName, Annotated[str, AtMost(256)]], Field(max_length=20), AfterValidator(_own_labels)
+    ] = {}
     """Further labels of the alert, beside alertname, feed, namespace, product, window and severity."""
-    annotations: dict[LabelName, str] = {}
+    annotations: Annotated[dict[LabelName, Annotated[str, AtMost(4096)]], Field(max_length=20)] = {}
     """Further annotations of the alert, such as runbook_url."""
 
     @model_validator(mode="after")

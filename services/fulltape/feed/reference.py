@@ -20,7 +20,7 @@ _INTRODUCTION = """\
 <!-- Made by `fulltape schema --feed --markdown > docs/feed.md`; edit services/fulltape/feed/model.py instead. -->
 
 One file says all about a feed. Every service reads it as it is, on a laptop and in a cluster. `fulltape validate FEED`
-checks one, and says each mistake with its line.
+checks one, and says each mistake with its line; in a cluster `kubectl apply` refuses the same mistakes.
 
 Durations are a whole number and a unit: `500ms`, `10s`, `5m`, `168h`, `7d`. A field without a default and not marked
 as required may be left out. Anchors, aliases, tags and null are not used in feeds.
@@ -30,8 +30,9 @@ as required may be left out. Anchors, aliases, tags and null are not used in fee
 def feed_schema() -> Schema:
     """Return the JSON schema of a `CryptoFeed` with every reference written out.
 
-    Bounds of durations, which JSON schema can't express, stand as ``x-minimum`` and ``x-maximum``. The default of an
-    object is ``{}``: its fields have their own. The keys of maps are not described.
+    What JSON schema can't express stands beside it: bounds of durations as ``x-minimum`` and ``x-maximum``, what is
+    said of a text that does not match its pattern as ``x-mend``, and what the keys of a map must match as ``x-keys``.
+    The default of an object is ``{}``: its fields have their own.
     """
     schema = CryptoFeed.model_json_schema(schema_generator=_Generator)
     written_out: Schema = _write_out(schema, schema.get("$defs", {}))
@@ -76,6 +77,8 @@ def _write_out(node: Schema, definitions: Schema) -> Schema:
     for key, value in node.items():
         if key not in _DROPPED and value is not None:
             merged.update(_write_out_keyword(key, value, definitions))
+    for pattern in node.get("patternProperties", ()):
+        merged["x-keys"] = {"pattern": pattern, **node["propertyNames"]}
     if merged.get("type") == "object" and "default" in merged:
         merged["default"] = {}
     return merged
@@ -135,6 +138,8 @@ def _allowed(schema: Schema) -> str:
         allowed.append(", ".join(f"`{value}`" for value in schema["enum"]))
     if "pattern" in schema and "x-minimum" not in schema:
         allowed.append(f"`{schema['pattern']}`, at most {schema['maxLength']} characters")
+    if "x-keys" in schema:
+        allowed.append(f"keys `{schema['x-keys']['pattern']}`, at most {schema['x-keys']['maxLength']} characters")
     if schema["type"] == "array" and "properties" not in schema["items"]:
         allowed.append(f"each {_allowed(schema['items'])}")
     return _cell("; ".join(allowed))
