@@ -227,7 +227,7 @@ class Reconciler:
 
     async def _complaints(self, feed: FeedKey) -> dict[Key, str]:
         """Return why StatefulSets have no pods: unlike Deployments they tell it by Events alone."""
-        children = self._observed.children(feed)
+        children = dict(self._observed.children(feed))  # it may change while an answer is awaited
         found = {}
         for key, seen in children.items():
             if (
