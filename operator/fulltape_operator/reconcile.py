@@ -31,7 +31,7 @@ from fulltape_operator.readings import Readings
 from fulltape_operator.status import Circumstances, Problem, Status, news, status_of, status_of_invalid
 
 PAUSE = f"{PREFIX}/pause"
-_SOON_SECONDS = 10.0
+_SOON_SECONDS = 15.0
 """When to look again for what no watch tells of: a Secret that is missing, a kind that is not installed."""
 _AT_ONCE = 8
 """Requests of one pass at the same time."""
