@@ -24,9 +24,10 @@ STATE_FOLDER = "/var/lib/fulltape"
 _SCRATCH_FOLDER = "/tmp"  # noqa: S108 - a volume of the pod's own
 
 _SPARK_COMPONENTS = {"panes", "archive"}
-_BUSY_CPU_MILLIS = {"producer": 8, "panes": 20, "monitor": 10, "dashboard": 4, "archive": 5, "warehouse": 2}
-"""Of a core, for each product that a program has to do with: what a few hundred trades a second of it take."""
-_IDLE_CPU_MILLIS = {"producer": 50, "panes": 250, "monitor": 50, "dashboard": 25, "archive": 250, "warehouse": 50}
+_PRODUCT_CPU_MILLIS = {"producer": 8, "monitor": 10, "dashboard": 4, "warehouse": 2}
+"""Of a core, for each product that a program reads: what a few hundred trades a second of it take. Spark's programs do
+not read which products there are, and are not restarted for one more."""
+_CPU_MILLIS = {"producer": 50, "panes": 500, "monitor": 50, "dashboard": 25, "archive": 500, "warehouse": 50}
 _SCRATCH_MIB = {"panes": 2048, "archive": 2048}
 _START_SECONDS = {"panes": 300, "archive": 300}
 """Spark takes a minute or more until it answers on a busy machine."""
@@ -142,7 +143,7 @@ def resources(feed: CryptoFeed, workload: Workload) -> dict[str, Any]:
     products = len(feed.spec.products)
     if workload.component == "producer":
         products = -(-products // feed.spec.producer.replicas)
-    millis = _IDLE_CPU_MILLIS[workload.component] + products * _BUSY_CPU_MILLIS[workload.component]
+    millis = _CPU_MILLIS[workload.component] + products * _PRODUCT_CPU_MILLIS.get(workload.component, 0)
     # The JVM's heap is bounded by itself; a Python program may hold a backlog for a while.
     limit_mib = workload.memory_mib * (1 if workload.component in _SPARK_COMPONENTS else 2)
     return {

@@ -1,0 +1,122 @@
+"""What a pass does, from what is wanted and what is there."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fulltape_operator.desired.child import COMPONENT_LABEL, Child, Key, Stage
+from fulltape_operator.observed import Health, Seen
+from fulltape_operator.plan import Plan, Wanted, plan
+
+STAGES = {"producer": Stage.PRODUCERS, "panes": Stage.ANALYTICS, "archive": Stage.ANALYTICS, "monitor": Stage.SERVING}
+WELL = Health()
+ROLLING = Health(ready=0, rolling=True)
+
+
+def wanted(kind: str, component: str, name: str, digest: str = "new") -> Wanted:
+    metadata = {"name": name, "namespace": "n", "labels": {COMPONENT_LABEL: component}}
+    stage = STAGES[component] if kind in ("Deployment", "StatefulSet") else Stage.FOUNDATION
+    return Wanted(Child(stage, {"kind": kind, "metadata": metadata}), digest)
+
+
+def there(one: Wanted, digest: str | None = "new", health: Health = WELL, *, deleting: bool = False) -> Seen:
+    return Seen(one.child.key, one.child.key.name, 1, digest, (), deleting, health)
+
+
+def seen(*found: Seen) -> dict[Key, Seen]:
+    return {one.key: one for one in found}
+
+
+def applied(found: Plan) -> list[str]:
+    return [one.child.key.name for one in found.apply]
+
+
+PRODUCER = wanted("StatefulSet", "producer", "producer")
+PANES = [wanted("Deployment", "panes", f"panes-{number}") for number in (0, 1)]
+MONITOR = wanted("Deployment", "monitor", "monitor")
+SETTINGS = wanted("ConfigMap", "producer", "settings")
+ALL = [SETTINGS, PRODUCER, *PANES, MONITOR]
+
+
+def test_what_is_as_wanted_is_left_alone() -> None:
+    assert plan(ALL, seen(*map(there, ALL)), {}).is_empty
+
+
+def test_all_that_is_missing_is_made_at_once_in_the_order_of_stages() -> None:
+    assert applied(plan(ALL, {}, {})) == ["settings", "producer", "panes-0", "panes-1", "monitor"]
+
+
+def test_what_differs_is_applied_unless_the_server_is_known_to_keep_it_so() -> None:
+    drifted = seen(*map(there, ALL)) | seen(there(SETTINGS, "other"))
+    assert applied(plan(ALL, drifted, {})) == ["settings"]
+    assert plan(ALL, drifted, {SETTINGS.child.key: ("new", "other")}).is_empty
+
+
+def test_what_is_not_wanted_any_more_is_deleted_but_never_what_is_not_of_our_making() -> None:
+    old = wanted("Service", "monitor", "old")
+    pod = wanted("Pod", "monitor", "pod")
+    assert [one.key.name for one in plan(ALL, seen(*map(there, ALL), there(old)), {}).delete] == ["old"]
+    assert plan(ALL, seen(*map(there, ALL), there(old, None), there(pod)), {}).is_empty
+    assert plan(ALL, seen(*map(there, ALL), there(old)), {}, [old.child.key]).is_empty
+
+
+def test_spark_changes_after_the_producers_and_one_stream_after_the_other() -> None:
+    old = seen(*(there(one, "old") for one in ALL))
+    first = plan(ALL, old, {})
+    assert applied(first) == ["settings", "producer", "monitor"]
+    assert set(first.waiting) == {one.child.key for one in PANES}
+    rolling = old | seen(there(SETTINGS), there(MONITOR), there(PRODUCER, "new", ROLLING))
+    assert applied(plan(ALL, rolling, {})) == []
+    done = rolling | seen(there(PRODUCER))
+    assert applied(plan(ALL, done, {})) == ["panes-0"]
+    assert applied(plan(ALL, done | seen(there(PANES[0], "new", ROLLING)), {})) == []
+    assert applied(plan(ALL, done | seen(there(PANES[0])), {})) == ["panes-1"]
+
+
+def test_a_stream_that_does_not_run_is_changed_without_waiting() -> None:
+    old = seen(*map(there, ALL)) | seen(there(PRODUCER, "new", ROLLING), there(PANES[0], "old", ROLLING))
+    assert applied(plan(ALL, old, {})) == ["panes-0"]
+
+
+def test_settings_stay_while_pods_may_still_be_started_with_them() -> None:
+    old = wanted("ConfigMap", "producer", "settings-before")
+    present = seen(*map(there, ALL), there(old))
+    assert not plan(ALL, present | seen(there(PRODUCER, "new", ROLLING)), {}).delete
+    assert [one.key.name for one in plan(ALL, present, {}).delete] == ["settings-before"]
+
+
+def test_what_is_being_deleted_is_waited_for() -> None:
+    found = plan(ALL, seen(*map(there, ALL)) | seen(there(MONITOR, "old", deleting=True)), {})
+    assert found.is_empty
+    assert MONITOR.child.key in found.waiting
+
+
+def carry_out(found: Plan, present: Mapping[Key, Seen]) -> dict[Key, Seen]:
+    """Do what a plan says, and let everything that was changed become ready."""
+    after = {key: replace(one, health=WELL) for key, one in present.items() if one not in found.delete}
+    after |= {one.child.key: there(one, one.digest) for one in found.apply}
+    return {key: one for key, one in after.items() if not one.deleting}
+
+
+@given(
+    st.lists(st.sampled_from(ALL), unique_by=lambda one: one.child.key),
+    st.lists(
+        st.sampled_from([wanted("Service", "monitor", "x"), wanted("ConfigMap", "panes", "y")]),
+        unique_by=lambda one: one.child.key,
+    ),
+    st.lists(st.tuples(st.sampled_from(["old", "new"]), st.sampled_from([WELL, ROLLING]), st.booleans()), min_size=7),
+)
+def test_passes_end_in_what_is_wanted_from_any_state(
+    some: list[Wanted], others: list[Wanted], states: list[tuple[str, Health, bool]]
+) -> None:
+    present = seen(
+        *(
+            there(one, digest, health, deleting=deleting)
+            for one, (digest, health, deleting) in zip([*some, *others], states, strict=False)
+        )
+    )
+    for _ in range(10):
+        present = carry_out(plan(ALL, present, {}), present)
+    assert {key: one.digest for key, one in present.items()} == {one.child.key: "new" for one in ALL}
