@@ -58,6 +58,10 @@ class OperatorProcess:
         """End it as Kubernetes does."""
         self._signal(signal.SIGTERM)
 
+    def is_running(self) -> bool:
+        """Tell whether it has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def log(self) -> str:
         """Return all that it said."""
         return self._log.read_text() if self._log.exists() else ""
