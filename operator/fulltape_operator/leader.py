@@ -36,7 +36,7 @@ class Leader:
 
     def leads(self) -> bool:
         """Tell whether this operator is the one that works, now."""
-        return self._leads.is_set() and asyncio.get_running_loop().time() < self._until
+        return self._leads.is_set() and _now() < self._until
 
     async def wait(self) -> None:
         """Wait until this operator is the one that works."""
@@ -58,7 +58,7 @@ class Leader:
             self._leads.clear()
 
     async def _ask(self) -> None:
-        started = asyncio.get_running_loop().time()
+        started = _now()
         try:
             async with asyncio.timeout(_HOLD_SECONDS - _RENEW_SECONDS):
                 held = await self._acquire(started)
@@ -126,3 +126,7 @@ class Leader:
             await self._accepted(
                 self._cluster.replace(self._path, {**found, "spec": {**found["spec"], "holderIdentity": None}})
             )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,184 @@
+"""What a feed's status says in each circumstance, and which of it is news."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fulltape.feed.load import load_feed
+from fulltape.feed.model import CryptoFeed
+from fulltape_operator.desired import desired_state
+from fulltape_operator.desired.child import Key
+from fulltape_operator.observed import Health, Seen
+from fulltape_operator.plan import Wanted
+from fulltape_operator.platform import Platform
+from fulltape_operator.status import Circumstances, Figures, Problem, Status, news, status_of, status_of_invalid
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
+STRIMZI = load_feed(EXAMPLES / "strimzi.yaml")
+MSK = load_feed(EXAMPLES / "aws-msk.yaml")
+TOPIC = Key("KafkaTopic", "kafka", "majors.trades")
+PRODUCER = Key("StatefulSet", "markets", "majors-producer")
+MONITOR = Key("Deployment", "markets", "majors-monitor")
+LOADER = Key("Deployment", "markets", "majors-warehouse")
+
+
+def circumstances(feed: CryptoFeed, health: dict[Key, Health] | None = None, **others: Any) -> Circumstances:
+    """Return a feed whose objects are all there and well, but for those whose health is given."""
+    wanted = [Wanted(child, "digest") for child in desired_state(feed, Platform())]
+    there = {
+        one.child.key: Seen(one.child.key, "uid", 1, "digest", (), deleting=False, health=Health(wanted=1))
+        for one in wanted
+    }
+    there |= {key: replace(there[key], health=how) for key, how in (health or {}).items()}
+    return Circumstances(feed=feed, generation=3, wanted=wanted, there=there, **others)
+
+
+def status(feed: CryptoFeed, health: dict[Key, Health] | None = None, **others: Any) -> Status:
+    return status_of(circumstances(feed, health, **others), {}, NOW)
+
+
+def told(found: Status) -> dict[str, tuple[str, str]]:
+    return {one["type"]: (one["status"], one["reason"]) for one in found["conditions"]}
+
+
+def message(found: Status, condition: str) -> str:
+    return str(next(one["message"] for one in found["conditions"] if one["type"] == condition))
+
+
+@pytest.mark.parametrize("feed", [STRIMZI, MSK], ids=["strimzi", "msk"])
+def test_a_feed_of_which_all_is_well_is_ready_and_nothing_else_is_said(feed: CryptoFeed) -> None:
+    found = told(status(feed))
+    assert {value for value, _ in found.values()} == {"True"}
+    assert found["Ready"] == ("True", "Ready")
+    assert not {"Reconciling", "Stalled"} & found.keys()
+
+
+@pytest.mark.parametrize(
+    ("feed", "health", "others", "condition", "reason", "words"),
+    [
+        (
+            STRIMZI,
+            {TOPIC: Health(ready=0)},
+            {"kafka_missing": True},
+            "TopicsReady",
+            "NoSuchKafkaCluster",
+            "kafka/feeds",
+        ),
+        (STRIMZI, {TOPIC: Health(ready=0)}, {}, "TopicsReady", "TopicsNotReady", "wait for Strimzi"),
+        (
+            STRIMZI,
+            {TOPIC: Health(ready=0, failed=True, problem="replication factor 3 > 1 brokers")},
+            {},
+            "TopicsReady",
+            "TopicsNotReady",
+            "replication factor",
+        ),
+        (
+            STRIMZI,
+            {},
+            {"problems": {TOPIC: Problem("KindMissing", "install Strimzi", needs_person=True)}},
+            "TopicsReady",
+            "KindMissing",
+            "install Strimzi",
+        ),
+        (
+            MSK,
+            {},
+            {"secrets": {"msk-fulltape": "spec.kafka.authentication.secretRef"}},
+            "ProducersReady",
+            "SecretMissing",
+            "markets/msk-fulltape",
+        ),
+        (
+            STRIMZI,
+            {PRODUCER: Health(ready=1, wanted=2, rolling=True)},
+            {"complaints": {PRODUCER: "exceeded quota: pods"}},
+            "ProducersReady",
+            "ProducersNotReady",
+            "1 of 2 ready: exceeded quota",
+        ),
+        (
+            STRIMZI,
+            {MONITOR: Health(ready=0, wanted=1, problem="pods are forbidden")},
+            {},
+            "AnalyticsReady",
+            "AnalyticsNotReady",
+            "pods are forbidden",
+        ),
+        (MSK, {LOADER: Health(ready=0)}, {}, "WarehouseReady", "WarehouseNotReady", "majors-warehouse"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_reason_and_makes_the_feed_not_ready(
+    feed: CryptoFeed, health: dict[Key, Health], others: dict[str, Any], condition: str, reason: str, words: str
+) -> None:
+    found = status(feed, health, **others)
+    assert told(found)[condition] == ("False", reason)
+    assert told(found)["Ready"] == ("False", reason)
+    assert words in message(found, condition)
+
+
+def test_what_a_person_must_mend_comes_before_what_will_pass() -> None:
+    found = status(
+        MSK,
+        {PRODUCER: Health(ready=0, wanted=2, rolling=True)},
+        secrets={"redshift": "spec.warehouse.redshift.secretRef"},
+    )
+    assert told(found)["Ready"] == ("False", "SecretMissing")
+    assert told(found)["Stalled"] == ("True", "SecretMissing")
+    assert told(found)["Reconciling"] == ("True", "Rolling")
+
+
+def test_a_laptop_s_warehouse_is_named_and_does_not_keep_a_feed_from_being_ready() -> None:
+    found = told(status(load_feed(EXAMPLES / "majors.yaml")))
+    assert found["WarehouseReady"] == ("False", "NoDatabase")
+    assert found["Ready"] == ("True", "Ready")
+
+
+def test_suspended_paused_and_waiting_are_said() -> None:
+    suspended = STRIMZI.model_copy(update={"spec": STRIMZI.spec.model_copy(update={"suspend": True})})
+    assert told(status(suspended))["ProducersReady"] == ("False", "Suspended")
+    assert told(status(STRIMZI, paused=True))["Reconciling"] == ("True", "Paused")
+    assert told(status(STRIMZI, waiting={MONITOR: "something"}))["Reconciling"] == ("True", "Waiting")
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
+    first = status(STRIMZI)
+    bad = circumstances(STRIMZI, {MONITOR: Health(ready=0)})
+    second = status_of(bad, first, LATER)
+    times = {one["type"]: one["lastTransitionTime"] for one in second["conditions"]}
+    assert times["ProducersReady"] == NOW
+    assert times["AnalyticsReady"] == times["Ready"] == LATER
+
+
+def test_figures_are_shown_where_they_are_known() -> None:
+    found = status(STRIMZI, figures=Figures(trades_per_second=120.0, missing_trades=0))
+    assert found["tradesPerSecond"] == 120.0
+    assert found["missingTrades"] == 0
+    assert "consumerLag" not in found
+    assert found["products"] == 4
+    assert "app.kubernetes.io/component=producer" in found["selector"]
+
+
+def test_news_is_what_got_ready_is_not_any_more_or_needs_a_person() -> None:
+    well = status(STRIMZI)
+    rolling = status(STRIMZI, {PRODUCER: Health(ready=0, wanted=2, rolling=True)})
+    stalled = status(STRIMZI, {TOPIC: Health(ready=0)}, kafka_missing=True)
+    assert news(rolling, {}) is None
+    assert news(well, rolling) == ("Normal", "Ready", "all that was asked for runs")
+    assert news(well, well) is None
+    found = news(rolling, well)
+    assert found is not None
+    assert found[:2] == ("Warning", "ProducersNotReady")
+    found = news(stalled, rolling)
+    assert found is not None
+    assert found[:2] == ("Warning", "NoSuchKafkaCluster")
+    assert news(stalled, stalled) is None
+
+
+def test_a_feed_that_can_t_be_used_is_stalled_with_the_mend() -> None:
+    found = status_of_invalid("spec.products: is missing", 2, {}, NOW)
+    assert told(found) == {"Ready": ("False", "InvalidSpec"), "Stalled": ("True", "InvalidSpec")}
+    assert found["observedGeneration"] == 2
