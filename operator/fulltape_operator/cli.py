@@ -11,7 +11,7 @@ import click
 
 from fulltape.telemetry import configure_logging
 from fulltape_operator.platform import Platform, load_platform
-from fulltape_operator.service import Operator, OperatorSettings
+from fulltape_operator.service import OperatorSettings, run_operator
 
 
 @click.command("operator")
@@ -31,4 +31,4 @@ def operator_command(*, platform: Path | None, namespaces: Sequence[str], host: 
         host=host,
         port=port,
     )
-    asyncio.run(Operator(settings).run())
+    asyncio.run(run_operator(settings))

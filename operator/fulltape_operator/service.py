@@ -45,24 +45,18 @@ class OperatorSettings:
     port: int
 
 
-class Operator:
-    """Runs until the process is told to end."""
+async def run_operator(settings: OperatorSettings) -> None:
+    """Run an operator until the process is told to end.
 
-    def __init__(self, settings: OperatorSettings) -> None:
-        self._settings = settings
+    Raises:
+        ConfigurationError: there is no cluster to talk to, or the port can't be had.
 
-    async def run(self) -> None:
-        """Run.
-
-        Raises:
-            ConfigurationError: there is no cluster to talk to, or the port can't be had.
-
-        """
-        async with connection(_CONNECTIONS) as client:
-            await _Parts(self._settings, client).run()
+    """
+    async with connection(_CONNECTIONS) as client:
+        await _Operator(settings, client).run()
 
 
-class _Parts:
+class _Operator:
     def __init__(self, settings: OperatorSettings, client: ApiClient) -> None:
         self._settings = settings
         self._leader = Leader(Cluster(client), settings.lease_namespace, "fulltape-operator", settings.identity)

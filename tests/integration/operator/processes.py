@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +25,16 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = _SEC
 class OperatorProcess:
     """An operator of the cluster that a kubeconfig opens; a context manager that ends it."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, *, name: str = "operator", lease_namespace: str) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        folder: Path,
+        *,
+        name: str = "operator",
+        lease_namespace: str,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self._command = [sys.executable, "-m", "fulltape.cli", "operator", *arguments]
         self._environment = os.environ | {
             "KUBECONFIG": str(kubeconfig),
             "POD_NAME": name,
@@ -46,9 +55,7 @@ class OperatorProcess:
     def start(self) -> None:
         """Start it; it works some seconds later."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "fulltape.cli", "operator"], env=self._environment, stderr=log
-            )
+            self._process = subprocess.Popen(self._command, env=self._environment, stderr=log)
 
     def kill(self) -> None:
         """End it as a machine that fails does."""
