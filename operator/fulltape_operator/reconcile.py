@@ -28,7 +28,7 @@ from fulltape_operator.ownership import belonging_to
 from fulltape_operator.plan import Wanted, plan
 from fulltape_operator.platform import Platform
 from fulltape_operator.readings import Readings
-from fulltape_operator.status import Circumstances, Problem, Status, news, status_of, status_of_invalid
+from fulltape_operator.status import Circumstances, Problem, Status, news, status_of, status_of_hindered
 
 PAUSE = f"{PREFIX}/pause"
 _SOON_SECONDS = 15.0
@@ -88,16 +88,21 @@ class Reconciler:
             self._readings.forget(key)
             return None
         metadata = live["metadata"]
-        paused = metadata.get("annotations", {}).get(PAUSE) == "true"
         if "deletionTimestamp" in metadata:
-            return None if paused else await self._finalizer.look(key, live)
+            return await self._finalizer.look(key, live)
         try:
             desired = self._work_out(key, live)
+            paused = metadata.get("annotations", {}).get(PAUSE) == "true"
+            return await self._bring_about(key, live, desired, paused=paused)
         except FeedError as error:
             text = f"{error}; mend it with kubectl edit cryptofeed {metadata['name']}"
-            await self._say(key, live, status_of_invalid(text, metadata["generation"], _status(live), _now()))
-            return None
-        return await self._bring_about(key, live, desired, paused=paused)
+            hindrance, again = Problem("InvalidSpec", text, needs_person=True), None
+        except ApiError as problem:
+            if problem.passes:
+                raise
+            hindrance, again = Problem(problem.reason, problem.message, needs_person=True), _SOON_SECONDS
+        await self._say(key, live, status_of_hindered(hindrance, metadata["generation"], _status(live), _now()))
+        return again
 
     def _work_out(self, key: FeedKey, live: Manifest) -> _Desired:
         metadata = live["metadata"]
@@ -117,8 +122,7 @@ class Reconciler:
         outcome = _Outcome()
         if not paused:
             await self._finalizer.mark(key, live, needed=has_outside(feed))
-            kept = {Key("Secret", key.namespace, name) for name in copied_secrets(feed)}
-            to_do = plan(wanted, self._observed.children(key), self._settled.get(key, {}), kept)
+            to_do = plan(wanted, self._observed.children(key), self._settled.get(key, {}), self._kept(key, feed))
             outcome.waiting |= to_do.waiting
             await self._apply(key, metadata_uid(live), to_do.apply, outcome)
             if not outcome.problems and outcome.failure is None:
@@ -142,6 +146,16 @@ class Reconciler:
         if outcome.failure is not None:
             raise outcome.failure
         return _SOON_SECONDS if outcome.problems or missing or absent or kafka_missing else None
+
+    def _kept(self, key: FeedKey, feed: CryptoFeed) -> set[Key]:
+        """Return what stays although it may not be wanted now.
+
+        Copies whose original is away for a moment; and the topics of a feed that retains them, whatever it records now.
+        """
+        kept = {Key("Secret", key.namespace, name) for name in copied_secrets(feed)}
+        if feed.spec.retain == "Retain":
+            kept |= {child for child in self._observed.children(key) if child.kind == "KafkaTopic"}
+        return kept
 
     async def _apply(self, feed: FeedKey, uid: str, wanted: Sequence[Wanted], outcome: _Outcome) -> None:
         """Apply stage by stage, the objects of each at the same time.

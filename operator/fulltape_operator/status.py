@@ -106,11 +106,11 @@ def status_of(found: Circumstances, old: Mapping[str, Any], now: str) -> Status:
     return status
 
 
-def status_of_invalid(message: str, generation: int, old: Mapping[str, Any], now: str) -> Status:
-    """Return the status of a feed that can't be used, such as one that was written under an older schema."""
+def status_of_hindered(problem: Problem, generation: int, old: Mapping[str, Any], now: str) -> Status:
+    """Return the status of a feed that nothing can be done for: one that is invalid, or whose state can't be read."""
     shown = [
-        _condition("Ready", "False", "InvalidSpec", message),
-        _condition("Stalled", "True", "InvalidSpec", message),
+        _condition("Ready", "False", problem.reason, problem.message),
+        _condition("Stalled", "True", problem.reason, problem.message),
     ]
     return {
         "observedGeneration": generation,

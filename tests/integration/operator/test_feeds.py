@@ -132,6 +132,19 @@ def test_topics_that_are_to_be_retained_stay_when_their_feed_goes(feed: Feed) ->
     eventually(lambda: {key.kind for key in feed.children()} == {"KafkaTopic"}, "the topics alone are left")
 
 
+def test_a_topic_that_is_not_recorded_any_more_goes_unless_it_is_to_be_retained(feed: Feed) -> None:
+    ticker = Key("KafkaTopic", feed.namespace, "majors.ticker")
+    feed.apply(retain="Retain")
+    eventually(feed.is_settled, "the feed is as it shall be")
+    before = templates(feed)
+    feed.apply(channels=["matches"])
+    eventually(lambda: templates(feed)["majors-producer"] != before["majors-producer"], "the change is made")
+    eventually(lambda: len(feed.children()) == len(feed.wanted()) + 1, "and its old settings are gone")
+    assert ticker in feed.children()
+    feed.apply(retain="Delete")
+    eventually(feed.is_complete, "now it goes too")
+
+
 def test_what_is_deleted_or_edited_by_hand_comes_back_and_what_others_added_stays(feed: Feed) -> None:
     feed.apply()
     eventually(feed.is_settled, "the feed is as it shall be")
@@ -189,6 +202,9 @@ def test_a_paused_feed_is_left_as_it_is_until_the_pause_ends(feed: Feed) -> None
     assert not feed.is_complete()
     feed.plane.kubectl("annotate", "cryptofeed", "majors", "fulltape.dev/pause-", space)
     eventually(feed.is_complete, "the program is back")
+    feed.plane.kubectl("annotate", "cryptofeed", "majors", "fulltape.dev/pause=true", space)
+    feed.delete()
+    eventually(lambda: not feed.exists() and not feed.children(), "a paused feed can be deleted")
 
 
 def test_another_s_object_of_the_same_name_is_left_alone_and_reported_until_it_is_gone(feed: Feed) -> None:

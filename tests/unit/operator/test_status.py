@@ -13,7 +13,7 @@ from fulltape_operator.desired.child import Key
 from fulltape_operator.observed import Health, Seen
 from fulltape_operator.plan import Wanted
 from fulltape_operator.platform import Platform
-from fulltape_operator.status import Circumstances, Figures, Problem, Status, news, status_of, status_of_invalid
+from fulltape_operator.status import Circumstances, Figures, Problem, Status, news, status_of, status_of_hindered
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
@@ -179,6 +179,7 @@ def test_news_is_what_got_ready_is_not_any_more_or_needs_a_person() -> None:
 
 
 def test_a_feed_that_can_t_be_used_is_stalled_with_the_mend() -> None:
-    found = status_of_invalid("spec.products: is missing", 2, {}, NOW)
+    problem = Problem("InvalidSpec", "spec.products: is missing", needs_person=True)
+    found = status_of_hindered(problem, 2, {}, NOW)
     assert told(found) == {"Ready": ("False", "InvalidSpec"), "Stalled": ("True", "InvalidSpec")}
     assert found["observedGeneration"] == 2
