@@ -18,7 +18,7 @@ from fulltape_operator.observed import FeedKey, Observed, Seen
 from fulltape_operator.status import Figures
 
 EVERY_SECONDS = 30.0
-_PORT = 9100
+PORT = 9100
 _READ_SECONDS = 3.0
 _AT_ONCE = 16
 _MISSING = "fulltape_missing_total"
@@ -30,10 +30,11 @@ _log = logging.getLogger(__name__)
 
 
 class Readings:
-    """Reads the pods of all feeds now and then."""
+    """Reads the pods of all feeds now and then, each at its address and the port that all have."""
 
-    def __init__(self, observed: Observed) -> None:
+    def __init__(self, observed: Observed, port: int = PORT) -> None:
         self._observed = observed
+        self._port = port
         self._meters: dict[FeedKey, Meter] = {}
         self._figures: dict[FeedKey, Figures] = {}
 
@@ -61,7 +62,7 @@ class Readings:
         if not pods:
             changed = self._figures.pop(key, None) is not None
             return key if changed else None
-        texts = await asyncio.gather(*(_read_pod(session, limit, pod) for pod in pods))
+        texts = await asyncio.gather(*(self._read_pod(session, limit, pod) for pod in pods))
         by_name = {pod.key.name: text for pod, text in zip(pods, texts, strict=True) if text is not None}
         try:
             figures = self._sum_up(key, by_name)
@@ -72,6 +73,14 @@ class Readings:
             return None
         self._figures[key] = figures
         return key
+
+    async def _read_pod(self, session: aiohttp.ClientSession, limit: asyncio.Semaphore, pod: Seen) -> str | None:
+        host = f"[{pod.address}]" if ":" in pod.address else pod.address
+        try:
+            async with limit, session.get(f"http://{host}:{self._port}{METRICS}") as answer:
+                return await answer.text() if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
+            return None
 
     def _sum_up(self, key: FeedKey, texts: Mapping[str, str]) -> Figures:
         meter = self._meters.setdefault(key, Meter())
@@ -94,15 +103,6 @@ class Readings:
 def _is_read(key: FeedKey, seen: Seen) -> bool:
     stem = seen.key.name.removeprefix(f"{key.name}-")
     return seen.key.kind == "Pod" and bool(seen.address and seen.health.ready) and stem.startswith(_COMPONENTS)
-
-
-async def _read_pod(session: aiohttp.ClientSession, limit: asyncio.Semaphore, pod: Seen) -> str | None:
-    host = f"[{pod.address}]" if ":" in pod.address else pod.address
-    try:
-        async with limit, session.get(f"http://{host}:{_PORT}{METRICS}") as answer:
-            return await answer.text() if answer.status == 200 else None
-    except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
-        return None
 
 
 def _values(found: Iterable[Sample], name: str) -> list[float]:

@@ -11,8 +11,9 @@ from fulltape.feed.patterns import PATTERNS
 from fulltape.measures.names import MEASURES
 from fulltape_operator.platform import Platform
 
-EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
-MAJORS, STRIMZI, MSK = (load_feed(EXAMPLES[0].with_name(f"{name}.yaml")) for name in ("majors", "strimzi", "aws-msk"))
+_FOLDER = Path(__file__).parents[3] / "examples"
+EXAMPLES = sorted(_FOLDER.glob("*.yaml"))
+MAJORS, STRIMZI, MSK = (load_feed(_FOLDER / f"{name}.yaml") for name in ("majors", "strimzi", "aws-msk"))
 
 EVERYTHING = Platform(
     image_pull_secrets=("registry",),
