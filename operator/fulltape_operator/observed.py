@@ -68,7 +68,7 @@ def seen(live: Manifest) -> Seen:
     return Seen(
         key=Key(live["kind"], metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
-        version=int(metadata["resourceVersion"]),
+        version=_version(live),
         digest=None if ours is None else digest(ours),
         owners=tuple(owner["uid"] for owner in metadata.get("ownerReferences", ())),
         deleting="deletionTimestamp" in metadata,
@@ -91,14 +91,16 @@ class Observed:
         return self._feeds
 
     def see_feed(self, key: FeedKey, live: Manifest) -> None:
-        """Take note of a feed, unless a newer version of it is known."""
+        """Take note of a feed, unless newer is known of it."""
         known = self._feeds.get(key)
-        if known is None or _newer(live, known):
+        if live["metadata"]["uid"] not in self._gone and (known is None or _version(live) >= _version(known)):
             self._feeds[key] = live
 
     def lose_feed(self, key: FeedKey) -> None:
         """Take note that a feed is gone."""
-        self._feeds.pop(key, None)
+        known = self._feeds.pop(key, None)
+        if known is not None:
+            self._remember_gone(known["metadata"]["uid"])
 
     def children(self, feed: FeedKey) -> Mapping[Key, Seen]:
         """Return the objects that carry a feed's labels."""
@@ -108,7 +110,7 @@ class Observed:
         """Take note of a child; return whether anything changed that matters to a pass."""
         found = seen(live)
         known = self._children[feed].get(found.key)
-        if found.uid in self._gone or (known is not None and known.uid == found.uid and known.version > found.version):
+        if found.uid in self._gone or (known is not None and known.version > found.version):
             return False
         self._children[feed][found.key] = found
         return known is None or (
@@ -129,10 +131,7 @@ class Observed:
 
     def lose(self, feed: FeedKey, key: Key, uid: str) -> bool:
         """Take note that a child is gone; return whether it was known."""
-        # An answer to an older request of ours may still come in.
-        self._gone[uid] = None
-        while len(self._gone) > _REMEMBERED:
-            del self._gone[next(iter(self._gone))]
+        self._remember_gone(uid)
         known = self._children.get(feed, {}).get(key)
         if known is None or known.uid != uid:
             return False
@@ -140,6 +139,12 @@ class Observed:
         if not self._children[feed]:
             del self._children[feed]
         return True
+
+    def _remember_gone(self, uid: str) -> None:
+        """Remember what is gone for a while: an answer to an older request of ours may still come in."""
+        self._gone[uid] = None
+        while len(self._gone) > _REMEMBERED:
+            del self._gone[next(iter(self._gone))]
 
     def missing(self, kind: str, present: Collection[tuple[FeedKey, Key]]) -> list[tuple[FeedKey, Seen]]:
         """Return the children of a kind that are known and were not among those listed.
@@ -157,9 +162,9 @@ class Observed:
 _REMEMBERED = 5000
 
 
-def _newer(live: Manifest, known: Manifest) -> bool:
-    one, other = live["metadata"], known["metadata"]
-    return one["uid"] != other["uid"] or int(one["resourceVersion"]) >= int(other["resourceVersion"])
+def _version(live: Manifest) -> int:
+    """Return the version of an object; those of all objects of a kind are in the order of their writing."""
+    return int(live["metadata"]["resourceVersion"])
 
 
 def _present(live: Manifest) -> Health:  # noqa: ARG001 - what has no status is there or not

@@ -1,5 +1,6 @@
 """What a feed wants of Kafka: Strimzi's KafkaTopics and a KafkaUser with the least rights, and where Secrets are."""
 
+import hashlib
 from typing import Any
 
 from fulltape.feed.model import CryptoFeed
@@ -40,11 +41,12 @@ def strimzi_namespace(feed: CryptoFeed) -> str:
 def user_name(feed: CryptoFeed) -> str:
     """Return the name of the KafkaUser, and so of the Secret that Strimzi makes for it.
 
-    In another namespace feeds of several namespaces meet.
+    In another namespace feeds of several namespaces meet: there a digest tells them apart.
     """
+    name = child_name(feed, "kafka")
     if strimzi_namespace(feed) == feed.metadata.namespace:
-        return child_name(feed, "kafka")
-    return f"{feed.metadata.namespace}-{child_name(feed, 'kafka')}"[:64]
+        return name
+    return f"{name}-{hashlib.sha256(f'{feed.metadata.namespace}/{feed.metadata.name}'.encode()).hexdigest()[:10]}"
 
 
 def kafka_secrets(feed: CryptoFeed) -> dict[str, str]:

@@ -87,9 +87,12 @@ def _rules(feed: CryptoFeed, platform: Platform) -> Manifest:
 def _threshold(feed: CryptoFeed, rule: AlertRule) -> dict[str, Any]:
     """Return a feed's own rule on a measure as Prometheus sees it; patterns are the monitor's alone."""
     assert rule.measure is not None  # asked of such rules alone
-    comparison = f"> {rule.above:g}" if rule.above is not None else f"< {rule.below:g}"
+    assert feed.spec.analytics is not None  # the model wants it with alerts
+    comparison = f"> {rule.above!r}" if rule.above is not None else f"< {rule.below!r}"
+    # The monitor names windows as the feed lists them: a rule on 60s is one on 1m.
+    window = next(window for window in feed.spec.analytics.windows if window == rule.window)
     products = "" if rule.products is None else f',product=~"{"|".join(rule.products)}"'
-    matchers = f'feed="{feed.metadata.name}",window="{rule.window}",measure="{rule.measure}"{products}'
+    matchers = f'feed="{feed.metadata.name}",window="{window}",measure="{rule.measure}"{products}'
     namespace = f'namespace="{feed.metadata.namespace}"'
     found = _rule(
         feed,

@@ -9,6 +9,7 @@ import pytest
 from fulltape.feed.load import feed_of
 from fulltape_operator.desired import desired_state
 from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Key
+from fulltape_operator.desired.kafka import user_name
 from fulltape_operator.platform import Platform
 from tests.control_plane.kubelet import Fate, Kubelet
 from tests.control_plane.plane import Cluster, KubectlError
@@ -263,7 +264,7 @@ def test_with_strimzi_in_another_namespace_secrets_are_copied_and_all_is_deleted
             "strimziCluster": {"name": "feeds", "namespace": kafka},
             "authentication": {"type": "scram-sha-512"},
         }
-        user = f"{feed.namespace}-majors-kafka"
+        user = user_name(feed_of(feed.manifest))
         feed.apply()
         eventually(lambda: feed.reason("ProducersReady") == "SecretMissing", "the Secrets are missed")
         for name, field in (("feeds-cluster-ca-cert", "ca.crt=CA"), (user, "password=secret")):

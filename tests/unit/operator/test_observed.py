@@ -1,125 +1,245 @@
-"""What is known of the cluster: the newest alone, and how each object does."""
+"""What is known of the cluster: never older than it was, whatever order news come in; and how each kind does."""
 
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Key
 from fulltape_operator.observed import FeedKey, Health, Observed, feed_of_labels, seen
+from fulltape_operator.owned import MANAGER
 
-FEED = FeedKey("n", "majors")
-
-
-def live(kind: str = "ConfigMap", version: int = 1, uid: str = "1", **others: Any) -> dict[str, Any]:
-    labels = {FEED_LABEL: FEED.name, FEED_NAMESPACE_LABEL: FEED.namespace}
-    metadata = {"name": "x", "namespace": "n", "uid": uid, "resourceVersion": str(version), "labels": labels}
-    return {"apiVersion": "v1", "kind": kind, "metadata": metadata | others.pop("metadata", {}), **others}
+FEED = FeedKey("markets", "majors")
+LABELS = {FEED_LABEL: "majors", FEED_NAMESPACE_LABEL: "markets"}
 
 
-def condition(kind: str, status: str, message: str = "") -> dict[str, str]:
-    return {"type": kind, "status": status, "message": message}
+def thing(version: int, kind: str = "ConfigMap", uid: str = "first", **fields: Any) -> dict[str, Any]:
+    """Return a live object."""
+    metadata = {"name": "one", "namespace": "markets", "uid": uid, "resourceVersion": str(version), "generation": 1}
+    return {"apiVersion": "v1", "kind": kind, "metadata": metadata | {"labels": LABELS}, **fields}
 
 
-def test_an_older_version_never_takes_the_place_of_a_newer() -> None:
-    observed = Observed()
-    observed.see(FEED, live("Job", 5, status={"conditions": [condition("Complete", "True")]}))
-    assert not observed.see(FEED, live("Job", 4))
-    assert observed.children(FEED)[Key("Job", "n", "x")].health.ready == 1
+KEY = Key("ConfigMap", "markets", "one")
 
 
-def test_a_deletion_is_not_undone_by_a_late_answer_and_another_object_may_take_the_name() -> None:
-    observed = Observed()
-    key = Key("ConfigMap", "n", "x")
-    observed.see(FEED, live(version=5))
-    assert observed.lose(FEED, key, "1")
-    assert not observed.see(FEED, live(version=4))
-    assert not observed.children(FEED)
-    assert observed.see(FEED, live(version=9, uid="2"))
-    assert not observed.lose(FEED, key, "1")
-    assert key in observed.children(FEED)
+def of_ours(version: int, data: str, uid: str = "first") -> dict[str, Any]:
+    live = thing(version, uid=uid, data={"x": data})
+    live["metadata"]["managedFields"] = [
+        {"manager": MANAGER, "operation": "Apply", "fieldsV1": {"f:data": {"f:x": {}}}}
+    ]
+    return live
 
 
-def test_what_changes_nothing_for_a_pass_is_no_news() -> None:
-    observed = Observed()
-    assert observed.see(FEED, live(version=1))
-    assert not observed.see(FEED, live(version=2))
-    assert observed.see(FEED, live(version=3, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}))
+def health(kind: str, **fields: Any) -> Health:
+    return seen(thing(1, kind, **fields)).health
 
 
-def test_what_a_list_lacks_is_found_by_its_kind() -> None:
-    observed = Observed()
-    observed.see(FEED, live())
-    observed.see(FEED, live("Service", uid="2"))
-    [(feed, gone)] = observed.missing("Service", [])
-    assert (feed, gone.key) == (FEED, Key("Service", "n", "x"))
-    assert not observed.missing("Service", [(FEED, gone.key)])
-
-
-def test_a_feed_keeps_its_newest_version_and_one_made_anew_replaces_it() -> None:
-    observed = Observed()
-    observed.see_feed(FEED, live("CryptoFeed", 5))
-    observed.see_feed(FEED, live("CryptoFeed", 4))
-    assert observed.feeds[FEED]["metadata"]["resourceVersion"] == "5"
-    observed.see_feed(FEED, live("CryptoFeed", 3, uid="2"))
-    assert observed.feeds[FEED]["metadata"]["uid"] == "2"
-
-
-def test_an_object_without_a_feed_s_labels_is_nobody_s() -> None:
-    assert feed_of_labels(live()) == FEED
+def test_an_object_is_a_feed_s_by_both_labels() -> None:
+    assert feed_of_labels(thing(1)) == FEED
     assert feed_of_labels({"metadata": {"labels": {FEED_LABEL: "majors"}}}) is None
     assert feed_of_labels({"metadata": {}}) is None
 
 
-def workload(wanted: int, generation: int = 1, **status: Any) -> dict[str, Any]:
-    return live("Deployment", metadata={"generation": generation}, spec={"replicas": wanted}, status=status)
+@given(st.permutations(range(1, 6)))
+def test_the_newest_version_stays_in_whatever_order_versions_come(order: list[int]) -> None:
+    observed = Observed()
+    for version in order:
+        observed.see(FEED, of_ours(version, str(version)))
+    assert observed.children(FEED)[KEY].version == 5
+    assert observed.children(FEED)[KEY] == seen(of_ours(5, "5"))
+
+
+def test_only_what_matters_to_a_pass_is_told() -> None:
+    observed = Observed()
+    assert observed.see(FEED, of_ours(1, "a"))
+    assert not observed.see(FEED, of_ours(1, "a"))
+    assert not observed.see(FEED, of_ours(2, "a"))
+    assert observed.see(FEED, of_ours(3, "b"))
+    assert not observed.see(FEED, of_ours(2, "c"))
+    deleting = of_ours(4, "b")
+    deleting["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert observed.see(FEED, deleting)
+
+
+def test_a_deletion_is_not_undone_by_a_late_answer() -> None:
+    observed = Observed()
+    observed.see(FEED, of_ours(1, "a"))
+    assert observed.lose(FEED, KEY, "first")
+    assert not observed.see(FEED, of_ours(2, "b"))
+    assert observed.children(FEED) == {}
+    assert not observed.lose(FEED, KEY, "first")
+    assert observed.see(FEED, of_ours(9, "a", uid="second"))  # another may take the name
+
+
+def test_the_deletion_of_a_predecessor_leaves_its_successor() -> None:
+    observed = Observed()
+    observed.see(FEED, of_ours(1, "a"))
+    observed.see(FEED, of_ours(5, "a", uid="second"))
+    assert not observed.lose(FEED, KEY, "first")
+    assert observed.children(FEED)[KEY].uid == "second"
+
+
+def test_late_news_of_a_predecessor_do_not_replace_its_successor() -> None:
+    observed = Observed()
+    observed.see(FEED, of_ours(5, "a", uid="second"))
+    assert not observed.see(FEED, of_ours(4, "a", uid="first"))
+    assert observed.children(FEED)[KEY].uid == "second"
+
+
+def test_what_a_list_did_not_show_is_missing() -> None:
+    observed = Observed()
+    observed.see(FEED, thing(1))
+    observed.see(FEED, thing(1, "Service", uid="other"))
+    assert [(feed, one.key) for feed, one in observed.missing("ConfigMap", [])] == [(FEED, KEY)]
+    assert observed.missing("ConfigMap", [(FEED, KEY)]) == []
+
+
+def test_an_older_version_of_a_feed_does_not_replace_a_newer() -> None:
+    observed = Observed()
+    observed.see_feed(FEED, thing(5, "CryptoFeed"))
+    observed.see_feed(FEED, thing(4, "CryptoFeed"))
+    assert observed.feeds[FEED]["metadata"]["resourceVersion"] == "5"
+    observed.see_feed(FEED, thing(6, "CryptoFeed"))
+    assert observed.feeds[FEED]["metadata"]["resourceVersion"] == "6"
+    observed.see_feed(FEED, thing(7, "CryptoFeed", uid="made anew"))
+    assert observed.feeds[FEED]["metadata"]["uid"] == "made anew"
+
+
+def test_late_news_of_a_feed_do_not_replace_its_successor() -> None:
+    observed = Observed()
+    observed.see_feed(FEED, thing(5, "CryptoFeed", uid="second"))
+    observed.see_feed(FEED, thing(4, "CryptoFeed", uid="first"))
+    assert observed.feeds[FEED]["metadata"]["uid"] == "second"
+
+
+def test_the_deletion_of_a_feed_is_not_undone_by_a_late_answer() -> None:
+    observed = Observed()
+    observed.see_feed(FEED, thing(1, "CryptoFeed"))
+    observed.lose_feed(FEED)
+    observed.see_feed(FEED, thing(2, "CryptoFeed"))
+    assert FEED not in observed.feeds
+
+
+def status(**fields: Any) -> dict[str, Any]:
+    return {"observedGeneration": 1, **fields}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+@pytest.mark.parametrize(
+    ("replicas", "found", "expected"),
+    [
+        (2, status(replicas=2, updatedReplicas=2, readyReplicas=2), Health(2, 2)),
+        (2, {}, Health(0, 2, rolling=True)),  # just made: nobody has looked at it
+        (2, status(replicas=2, updatedReplicas=2, readyReplicas=1), Health(1, 2, rolling=True)),
+        (2, status(replicas=2, updatedReplicas=1, readyReplicas=2), Health(2, 2, rolling=True)),
+        (2, status(replicas=3, updatedReplicas=2, readyReplicas=3), Health(3, 2, rolling=True)),  # an old pod is left
+        (0, status(), Health(0, 0)),  # suspended
+        (0, status(replicas=1, updatedReplicas=0, readyReplicas=1), Health(1, 0, rolling=True)),
+        (1, {"observedGeneration": 0, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}, Health(1, 1, True)),  # noqa: FBT003
+    ],
+)
+def test_a_workload_rolls_until_all_its_pods_are_new_and_ready(
+    kind: str, replicas: int, found: dict[str, Any], expected: Health
+) -> None:
+    assert health(kind, spec={"replicas": replicas}, status=found) == expected
+
+
+def test_a_workload_tells_why_it_has_no_pods() -> None:
+    conditions = [
+        {"type": "Available", "status": "False", "message": "not this"},
+        {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"},
+        {"type": "Progressing", "status": "False", "message": "deadline exceeded"},
+    ]
+    found = health("Deployment", spec={"replicas": 1}, status=status(conditions=conditions))
+    assert found.problem == "exceeded quota: pods; deadline exceeded"
+
+
+@pytest.mark.parametrize("kind", ["KafkaTopic", "KafkaUser"])
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([], Health(ready=0)),
+        ([{"type": "Ready", "status": "True"}], Health()),
+        (
+            [{"type": "Ready", "status": "False", "reason": "KafkaError", "message": "too many replicas"}],
+            Health(ready=0, failed=True, problem="too many replicas"),
+        ),
+        ([{"type": "NotReady", "status": "True", "reason": "Odd"}], Health(ready=0, failed=True, problem="Odd")),
+        ([{"type": "NotReady", "status": "True"}], Health(ready=0, failed=True, problem="is not ready")),
+    ],
+)
+def test_strimzi_s_objects_are_ready_when_its_operators_say_so(
+    kind: str, conditions: list[dict[str, Any]], expected: Health
+) -> None:
+    assert health(kind, spec={}, status={"conditions": conditions}) == expected
 
 
 @pytest.mark.parametrize(
-    ("found", "health"),
+    ("conditions", "expected"),
     [
-        (workload(1), Health(ready=0, wanted=1, rolling=True)),
+        ([], Health(ready=0)),
+        ([{"type": "Complete", "status": "True"}], Health(ready=1)),
+        ([{"type": "Complete", "status": "False"}], Health(ready=0)),
         (
-            workload(2, observedGeneration=1, replicas=2, readyReplicas=2, updatedReplicas=2),
-            Health(ready=2, wanted=2),
+            [{"type": "Failed", "status": "True", "message": "too often"}],
+            Health(ready=0, failed=True, problem="too often"),
         ),
-        (
-            workload(2, 2, observedGeneration=1, replicas=2, readyReplicas=2, updatedReplicas=2),
-            Health(ready=2, wanted=2, rolling=True),
-        ),
-        (
-            workload(1, observedGeneration=1, replicas=2, readyReplicas=2, updatedReplicas=1),
-            Health(ready=2, wanted=1, rolling=True),
-        ),
-        (workload(0, observedGeneration=1), Health(ready=0, wanted=0)),
-        (
-            workload(1, observedGeneration=1, conditions=[condition("ReplicaFailure", "True", "exceeded quota")]),
-            Health(ready=0, wanted=1, rolling=True, problem="exceeded quota"),
-        ),
-        (live("KafkaTopic"), Health(ready=0)),
-        (live("KafkaTopic", status={"conditions": [condition("Ready", "True")]}), Health(ready=1)),
-        (
-            live("KafkaTopic", status={"conditions": [condition("Ready", "False", "too few brokers")]}),
-            Health(ready=0, failed=True, problem="too few brokers"),
-        ),
-        (
-            live("Job", status={"conditions": [condition("Failed", "True", "deadline")]}),
-            Health(ready=0, failed=True, problem="deadline"),
-        ),
-        (live("Pod", status={"conditions": [condition("Ready", "True")]}), Health(ready=1)),
-        (
-            live("Pod", status={"conditions": [condition("PodScheduled", "False", "no node fits")]}),
-            Health(ready=0, problem="no node fits"),
-        ),
-        (
-            live("Pod", status={"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}),
-            Health(ready=0, problem="ImagePullBackOff"),
-        ),
-        (
-            live("Pod", status={"containerStatuses": [{"lastState": {"terminated": {"exitCode": 2}}}]}),
-            Health(ready=0, problem="ended with code 2"),
-        ),
-        (live("Service"), Health()),
     ],
 )
-def test_how_an_object_does_is_what_its_controller_says(found: dict[str, Any], health: Health) -> None:
-    assert seen(found).health == health
+def test_a_job_is_done_or_failed_when_its_conditions_say_so(conditions: list[dict[str, Any]], expected: Health) -> None:
+    assert health("Job", spec={}, status={"conditions": conditions}) == expected
+
+
+def container(**fields: Any) -> dict[str, Any]:
+    return {"containerStatuses": [fields]}
+
+
+ENDED = {"terminated": {"exitCode": 2, "message": "starting\nno such topic\n"}}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({}, Health(ready=0)),
+        ({"conditions": [{"type": "Ready", "status": "True"}]}, Health()),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes: memory"}]},
+            Health(ready=0, problem="0/3 nodes: memory"),
+        ),
+        (container(state={"waiting": {"reason": "ContainerCreating"}}), Health(ready=0)),
+        (
+            container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}),
+            Health(ready=0, problem="ImagePullBackOff: no such image"),
+        ),
+        (
+            container(state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState=ENDED),
+            Health(ready=0, problem="ended with code 2: no such topic"),
+        ),
+        (container(lastState={"terminated": {"exitCode": 137}}), Health(ready=0, problem="ended with code 137")),
+        (container(lastState={"terminated": {"exitCode": 0}}), Health(ready=0)),
+        ({"conditions": [{"type": "Ready", "status": "True"}], **container(lastState=ENDED)}, Health()),
+    ],
+    ids=[
+        "new",
+        "ready",
+        "unschedulable",
+        "being made",
+        "no image",
+        "crash loop",
+        "killed",
+        "ended well",
+        "ready again",
+    ],
+)
+def test_a_pod_that_is_not_ready_tells_why(found: dict[str, Any], expected: Health) -> None:
+    assert health("Pod", spec={}, status=found) == expected
+
+
+def test_what_has_no_status_is_well_once_it_is_there() -> None:
+    assert health("Service") == Health()
+
+
+def test_a_pod_s_address_is_known() -> None:
+    assert seen(thing(1, "Pod", spec={}, status={"podIP": "10.0.0.7"})).address == "10.0.0.7"
+    assert seen(thing(1, "Pod", spec={})).address == ""
