@@ -21,20 +21,20 @@ from tests.control_plane.plane import Cluster, ControlPlane, KubectlError
 _OWN_CRD = Path(__file__).parents[3] / "charts" / "fulltape" / "crds" / "cryptofeeds.yaml"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def programs(pytestconfig: pytest.Config) -> Path:
     """Give the folder of kubectl, helm and the servers."""
     return _aloud(pytestconfig, ensure_programs)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def crds(pytestconfig: pytest.Config) -> list[Path]:
     """Give all CRDs that a feed needs, a file for each."""
     own = [_OWN_CRD] if _OWN_CRD.exists() else []
     return [*sorted(_aloud(pytestconfig, ensure_crds).iterdir()), *own]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _cluster(
     programs: Path, crds: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Cluster, Kubelet | None]]:
@@ -47,13 +47,13 @@ def _cluster(
             yield plane, kubelet
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plane(_cluster: tuple[Cluster, Kubelet | None]) -> Cluster:
-    """Give the session's cluster, whose pods run or seem to."""
+    """Give the tests' cluster, whose pods run or seem to."""
     return _cluster[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubelet(_cluster: tuple[Cluster, Kubelet | None]) -> Kubelet:
     """Give what decides on the fate of pods; skip the calling test where real nodes do."""
     if _cluster[1] is None:
