@@ -52,16 +52,17 @@ class Leader:
                 await self._ask()
                 await asyncio.sleep(_RENEW_SECONDS)
         finally:
-            if self.leads():
+            led = self.leads()
+            self._leads.clear()  # before another can have it
+            if led:
                 with suppress(ApiError):
                     await asyncio.shield(self._release())
-            self._leads.clear()
 
     async def _ask(self) -> None:
         started = _now()
         try:
             async with asyncio.timeout(_HOLD_SECONDS - _RENEW_SECONDS):
-                held = await self._acquire(started)
+                held = await self._acquire()
         except (ApiError, TimeoutError) as problem:
             _log.info("the Lease can't be asked for: %s", problem)
             held = False
@@ -76,7 +77,7 @@ class Leader:
             _log.warning("%s works no more: the Lease was not renewed in time, or is another's", self._identity)
             self._leads.clear()
 
-    async def _acquire(self, now: float) -> bool:
+    async def _acquire(self) -> bool:
         """Take the Lease where it is free, ours, or its holder has not renewed it for its time."""
         found = await self._cluster.get(self._path)
         if found is None:
@@ -90,7 +91,9 @@ class Leader:
         spec = found.get("spec", {})
         holder = spec.get("holderIdentity")
         if holder and holder != self._identity:
-            # Clocks of machines differ: what counts is for how long we have seen no renewal.
+            # Clocks of machines differ: what counts is for how long we have seen no renewal. The last may have been made
+            # at any moment before the answer came.
+            now = _now()
             renewal = f"{holder} {spec.get('renewTime')}"
             if self._others[0] != renewal:
                 self._others = (renewal, now)

@@ -58,24 +58,26 @@ def plan(
 
     """
     found = Plan()
-    rolling: dict[str, Key] = {}
+    rolling = [
+        (one.child.component, key)
+        for one in wanted
+        if (key := one.child.key).kind in WORKLOADS and key in there and there[key].health.rolling
+    ]
     for one in wanted:
         key, component = one.child.key, one.child.component
         seen = there.get(key)
-        before = next((rolling[name] for name in _WAITS_FOR.get(component, ()) if name in rolling), None)
-        running = seen is not None and key.kind in WORKLOADS
-        if seen is not None and running and seen.health.rolling:
-            rolling.setdefault(component, key)
         if seen is not None and (seen.digest == one.digest or settled.get(key) == (one.digest, seen.digest)):
             continue
+        others = (other for of, other in rolling if of in _WAITS_FOR.get(component, ()) and other != key)
+        before = next(others, None)
         if seen is not None and seen.deleting:
             found.waiting[key] = "it is being deleted"
-        elif seen is not None and running and seen.health.ready and before is not None:
+        elif seen is not None and key.kind in WORKLOADS and seen.health.ready and before is not None:
             found.waiting[key] = f"{before} is not ready yet"
         else:
             found.apply.append(one)
-            if running:
-                rolling.setdefault(component, key)
+            if seen is not None and key.kind in WORKLOADS:
+                rolling.append((component, key))
     keys = {*kept, *(one.child.key for one in wanted)}
     for key, seen in there.items():
         if key in keys or seen.deleting or key.kind in _NEVER_PRUNED or seen.digest is None:

@@ -57,18 +57,15 @@ class Connection:
 
     async def get(self, _: str) -> dict[str, Any] | None:
         async with self._way():
-            found = self._lease.object
-        return found
+            return self._lease.object
 
     async def create(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
         async with self._way():
-            found = self._lease.create(body)
-        return found
+            return self._lease.create(body)
 
     async def replace(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
         async with self._way():
-            found = self._lease.replace(body)
-        return found
+            return self._lease.replace(body)
 
     @asynccontextmanager
     async def _way(self) -> AsyncIterator[None]:
@@ -103,13 +100,15 @@ async def watch(candidates: Sequence[Leader], seconds: float) -> set[int]:
     return worked
 
 
-async def until_leads(one: Leader, others: Sequence[Leader]) -> float:
-    """Wait until one works; return how long it took."""
+async def until_leads(one: Leader, others: Sequence[Leader] = ()) -> float:
+    """Wait until one works, and look on for a while; return after how many seconds it did."""
     began = asyncio.get_running_loop().time()
     while not one.leads():
         await watch([one, *others], _LOOK_SECONDS)
-        assert asyncio.get_running_loop().time() - began < 3600, "it never works"
-    return asyncio.get_running_loop().time() - began
+        assert asyncio.get_running_loop().time() - began < 600, "it never works"
+    took = asyncio.get_running_loop().time() - began
+    await watch([one, *others], 2)
+    return took
 
 
 @asynccontextmanager
@@ -128,7 +127,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", logger=leader_module.__name__)
 
 
-delays = st.one_of(st.just(0.0), st.floats(0, 1), st.floats(0, 9))
+delays = st.sampled_from([0.0, 0.0, 0.1, 1.0, 2.0, 3.0, 4.0, 4.9, 9.0])
 courses = st.lists(
     st.tuples(delays, delays, st.sampled_from(["answered", "answered", "not sent", "not answered"])),
     min_size=1,
@@ -136,8 +135,8 @@ courses = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(courses, min_size=2, max_size=3), st.lists(st.floats(0, 60), max_size=4))
+@settings(max_examples=30, deadline=None)
+@given(st.lists(courses, min_size=2, max_size=3), st.lists(st.floats(0, 60), max_size=3))
 def test_two_never_work_at_the_same_time_however_long_requests_take_and_whichever_are_lost(
     ways: list[list[Course]], ends: list[float]
 ) -> None:
@@ -192,15 +191,18 @@ def test_the_other_goes_on_within_seconds_after_the_holder_fell_silent() -> None
     in_fake_time(drill())
 
 
-def test_who_ends_in_good_order_gives_the_lease_back_at_once() -> None:
+def test_who_ends_in_good_order_stops_and_gives_the_lease_back_at_once() -> None:
     async def drill() -> None:
-        lease = Lease()
-        slow: list[Course] = [(0.5, 0.5, "answered")]
-        holder, other = candidate(Connection(lease, slow), "holder"), candidate(Connection(lease), "other")
-        async with running(holder, other) as tasks:
-            await until_leads(holder, [other])
-            tasks[0].cancel()
-            assert await until_leads(other, [holder]) < 4
+        for moment in (20.0, 20.5, 21.0, 21.5):
+            lease = Lease()
+            slow: list[Course] = [(0.0, 1.0, "answered")]
+            holder, other = candidate(Connection(lease, slow), "holder"), candidate(Connection(lease), "other")
+            async with running(holder) as [task]:
+                await until_leads(holder)
+                async with running(other):
+                    assert await watch([holder, other], moment) == {0}
+                    task.cancel()
+                    assert await until_leads(other, [holder]) < 4
 
     in_fake_time(drill())
 
@@ -226,7 +228,7 @@ def test_a_holder_that_is_cut_off_knows_it_before_another_works() -> None:
         way = Connection(lease)
         holder = candidate(way, "holder")
         async with running(holder):
-            await until_leads(holder, [])
+            await until_leads(holder)
             way.cut = True
             assert await watch([holder], 10) == {0}
             assert not holder.leads()
@@ -245,7 +247,7 @@ def test_the_lease_tells_who_holds_it_and_how_often_it_changed_hands() -> None:
         lease = Lease()
         one, other = candidate(Connection(lease), "one"), candidate(Connection(lease), "other")
         async with running(one) as [task]:
-            await until_leads(one, [])
+            await until_leads(one)
             assert lease.object is not None
             first = lease.object["spec"]
             await watch([one], 10)

@@ -80,6 +80,33 @@ def test_a_stream_that_does_not_run_is_changed_without_waiting() -> None:
     assert applied(plan(ALL, old, {})) == ["panes-0"]
 
 
+def test_a_stream_that_runs_is_not_changed_while_the_other_is_down_whichever_comes_first() -> None:
+    old = seen(*map(there, ALL)) | seen(there(PANES[0], "old"), there(PANES[1], "old", ROLLING))
+    first = plan(ALL, old, {})
+    assert applied(first) == ["panes-1"]
+    assert set(first.waiting) == {PANES[0].child.key}
+    assert applied(plan(ALL, old | seen(there(PANES[1], "new", ROLLING)), {})) == []
+    assert applied(plan(ALL, old | seen(there(PANES[1])), {})) == ["panes-0"]
+
+
+def test_streams_that_are_both_down_are_changed_at_once() -> None:
+    old = seen(*map(there, ALL)) | seen(*(there(one, "old", ROLLING) for one in PANES))
+    assert applied(plan(ALL, old, {})) == ["panes-0", "panes-1"]
+
+
+def test_making_anew_what_is_gone_waits_for_nothing() -> None:
+    present = seen(*(there(one, "old", ROLLING) for one in (PRODUCER, PANES[0])))
+    assert "panes-1" in applied(plan(ALL, present, {}))
+
+
+def test_settings_stay_while_a_change_still_waits() -> None:
+    old = wanted("ConfigMap", "panes", "settings-before")
+    present = seen(*map(there, ALL), there(old)) | seen(there(PRODUCER, "new", ROLLING), there(PANES[0], "old"))
+    found = plan(ALL, present, {})
+    assert set(found.waiting) == {PANES[0].child.key}
+    assert not found.delete
+
+
 def test_settings_stay_while_pods_may_still_be_started_with_them() -> None:
     old = wanted("ConfigMap", "producer", "settings-before")
     present = seen(*map(there, ALL), there(old))
