@@ -91,8 +91,8 @@ class Leader:
         spec = found.get("spec", {})
         holder = spec.get("holderIdentity")
         if holder and holder != self._identity:
-            # Clocks of machines differ: what counts is for how long we have seen no renewal. The last may have been made
-            # at any moment before the answer came.
+            # Clocks of machines differ: what counts is for how long we have seen no renewal. The last may have been
+            # made at any moment before the answer came.
             now = _now()
             renewal = f"{holder} {spec.get('renewTime')}"
             if self._others[0] != renewal:

@@ -106,6 +106,27 @@ BAD = [
     Bad("loaded too often", "every: 10s", "every: 999ms", "spec.warehouse.every", "is out of bounds; write 1s to 1h"),
     Bad("stored for a day", "every: 10s", "retention: 1d", "spec.warehouse.retention", "write 2d to 3650d"),
     Bad("held too long", "for: 2s", "for: 61m", "spec.alerts[2].for", "is out of bounds; write 0s to 1h"),
+    Bad(
+        "begun at a trade beyond any",
+        "since: 1h",
+        f"tradeIds: {{BTC-USD: {2**63}}}",
+        "spec.producer.start.tradeIds.BTC-USD",
+        "must be of type integer",
+    ),
+    Bad(
+        "with a label of many words",
+        "team: risk",
+        f"team: {'a' * 257}",
+        "spec.alerts[0].labels.team",
+        "may not be more than 256",
+    ),
+    Bad(
+        "with too many labels",
+        "team: risk",
+        ", ".join(f"a{number}: b" for number in range(21)),
+        "spec.alerts[0].labels",
+        "must have at most 20 items",
+    ),
     # Forms.
     Bad(
         "kept in words", "168h", "a week", "topics.retention", "is not a duration; write a whole number and ms, s, m, h"

@@ -660,6 +660,18 @@ BAD = [
         ],
     ),
     Bad(
+        "label of many words",
+        "above: 0.05",
+        f"above: 0.05, labels: {{team: {'a' * 257}}}",
+        [f"15: spec.alerts[0].labels.team: '{'a' * 56}... has 257 characters; at most 256 are allowed"],
+    ),
+    Bad(
+        "too many annotations",
+        "above: 0.05",
+        f"above: 0.05, annotations: {{{', '.join(f'a{number}: b' for number in range(21))}}}",
+        ["15: spec.alerts[0].annotations: has more than 20 entries; write 20 or less"],
+    ),
+    Bad(
         "Alertmanager without scheme",
         "  alerts:",
         '  alertmanagers: ["alertmanager:9093"]\n  alerts:',

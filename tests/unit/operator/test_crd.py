@@ -68,7 +68,7 @@ def test_every_field_is_described() -> None:
 
 
 def test_the_spec_has_every_field_of_the_model_with_its_default_and_bounds() -> None:
-    kept = ("type", "default", "enum", "pattern", "minimum", "minItems", "maxItems", "maxLength", "required")
+    kept = ("type", "default", "enum", "pattern", "minimum", "maximum", "minItems", "maxItems", "maxLength", "required")
     ours = {where: {key: node.get(key) for key in kept} for where, node in SPEC}
     for where, schema, _ in fields(feed_schema()["properties"]["spec"], ("spec",)):
         assert ours[where] == {key: schema.get(key) for key in kept}
