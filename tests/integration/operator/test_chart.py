@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL
+from fulltape_operator.owned import MANAGER
 from tests.control_plane.plane import Cluster, ControlPlane
 from tests.integration.operator.processes import OperatorProcess, eventually
 
@@ -37,6 +39,23 @@ def manifests(text: str) -> dict[tuple[str, str], Any]:
     return {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(text) if one}
 
 
+def job_of_a_former_feed(namespace: str) -> dict[str, Any]:
+    """Return the Job that deleted its topics, which the garbage collector has not come to yet."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": "majors-cleanup",
+            "namespace": namespace,
+            "labels": {FEED_LABEL: "majors", FEED_NAMESPACE_LABEL: namespace},
+        },
+        "spec": {
+            "suspend": True,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "one", "image": "fulltape"}]}},
+        },
+    }
+
+
 @pytest.mark.parametrize("values", [(), (AWS,), EVERYTHING, ("--set=watchNamespaces={default}",)])
 def test_the_chart_is_sound_and_an_api_server_takes_all_of_it(
     helm: Callable[..., str], plane: Cluster, namespace: str, values: tuple[str, ...]
@@ -46,6 +65,34 @@ def test_the_chart_is_sound_and_an_api_server_takes_all_of_it(
     # The namespace admits pods of the restricted standard alone.
     warnings = plane.kubectl("apply", "--dry-run=server", "--filename=-", input=text)
     assert "operator" in warnings
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("replicas=2", "PodDisruptionBudget"),
+        ("podMonitor.enabled=true", "PodMonitor"),
+        ("prometheusRule.enabled=true", "PrometheusRule"),
+    ],
+)
+def test_what_is_asked_for_is_made_and_nothing_of_it_otherwise(helm: Callable[..., str], value: str, kind: str) -> None:
+    def made(*values: str) -> set[tuple[str, str]]:
+        return set(manifests(helm("template", "release", CHART, *values)))
+
+    assert made(f"--set={value}") - made() == {(kind, "release-operator")}
+
+
+def test_the_rights_of_an_operator_of_some_namespaces_hold_in_these_alone(helm: Callable[..., str]) -> None:
+    text = helm("template", "release", CHART, "--namespace=own", "--set=watchNamespaces={one,two}")
+    rights = [one for one in yaml.safe_load_all(text) if one and one["kind"] in ("ClusterRole", "Role")]
+    everywhere = [rule for one in rights if one["kind"] == "ClusterRole" for rule in one["rules"]]
+    assert [(rule["resources"], rule["verbs"]) for rule in everywhere] == [
+        (["customresourcedefinitions"], ["list", "watch"]),
+        (["namespaces"], ["list", "watch"]),
+    ]
+    assert {one["metadata"]["namespace"] for one in rights if one["kind"] == "Role"} == {"own", "one", "two"}
+    [lease] = [one for one in rights if one["metadata"].get("namespace") == "own"]
+    assert {resource for rule in lease["rules"] for resource in rule["resources"]} == {"leases"}
 
 
 @pytest.mark.parametrize(
@@ -136,6 +183,9 @@ def test_the_chart_s_rights_are_enough_for_the_life_of_a_feed(
         eventually(lambda: len(names("deployments")) == 3 and names("prometheusrules"), "all is made")
         control_plane.kubectl("delete", "statefulset", "majors-producer", space)
         eventually(lambda: names("statefulsets"), "drift is mended")
+        left = json.dumps(job_of_a_former_feed(namespace))
+        control_plane.kubectl("apply", "--server-side", f"--field-manager={MANAGER}", "--filename=-", input=left)
+        eventually(lambda: not names("jobs"), "what a former feed of that name left is deleted")
         control_plane.kubectl(
             "patch", "cryptofeed", "majors", "--type=merge", '--patch={"spec":{"analytics":null}}', space
         )
