@@ -65,8 +65,8 @@ class Readings:
         texts = await asyncio.gather(*(self._read_pod(session, limit, pod) for pod in pods))
         by_name = {pod.key.name: text for pod, text in zip(pods, texts, strict=True) if text is not None}
         try:
-            figures = self._sum_up(key, by_name)
-        except ValueError as problem:
+            figures = self._sum_up(key, by_name) if by_name else Figures()
+        except (ValueError, OverflowError) as problem:
             _log.warning("%s: metrics that can't be read: %s", key, problem)
             return None
         if self._figures.get(key) == figures:

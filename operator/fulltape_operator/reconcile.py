@@ -135,7 +135,8 @@ class Reconciler:
             wanted=wanted,
             there=self._observed.children(key),
             problems=outcome.problems,
-            secrets=missing | absent,
+            secrets=missing,
+            awaited=absent,
             waiting=outcome.waiting,
             kafka_missing=kafka_missing,
             complaints=await self._complaints(key),
@@ -225,7 +226,7 @@ class Reconciler:
         for name, original in copied_secrets(feed).items():
             found = await self._cluster.get(SECRETS.path(strimzi_namespace(feed), original))
             if found is None:
-                absent[name] = f"the copy of {strimzi_namespace(feed)}/{original}, which Strimzi makes,"
+                absent[name] = f"{strimzi_namespace(feed)}/{original}"
                 continue
             child = belonging_to(live, copy_of(feed, name, found))
             wanted.append(Wanted(child, digest(child.manifest)))

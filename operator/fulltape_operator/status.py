@@ -55,6 +55,8 @@ class Circumstances:
     """Objects that could not be applied."""
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Secrets that are asked for and missing: name to the field that asks."""
+    awaited: Mapping[str, str] = field(default_factory=dict)
+    """Secrets that can't be copied yet, as Strimzi has yet to make them: name of the copy to the original."""
     waiting: Mapping[Key, str] = field(default_factory=dict)
     kafka_missing: bool = False
     """Whether the Strimzi cluster that the feed names does not exist."""
@@ -151,7 +153,7 @@ def _topics(found: Circumstances) -> Problem | None:
     if (problem := _of_objects(found, [key for key in _keys(found) if key.kind in kinds])) is not None:
         return problem
     if found.feed.spec.kafka.topics_managed_by == "Admin":
-        made = any(seen.health.ready for seen in _seen(found, WORKLOADS))
+        made = found.feed.spec.suspend or any(seen.health.ready for seen in _seen(found, WORKLOADS))
         why = "the programs make the topics when they start, and none of them runs yet"
         return None if made else Problem("TopicsNotMade", why)
     keys = [key for key in _keys(found) if key.kind in kinds]
@@ -182,13 +184,8 @@ def _programs(found: Circumstances, components: Sequence[str], name: str) -> Pro
         return problem
     if found.feed.spec.suspend:
         return Problem("Suspended", "spec.suspend is true; set it to false to go on")
-    if found.secrets and (name != "Warehouse" or _asked_by_warehouse(found)):
-        secret, where = next(iter(found.secrets.items()))
-        return Problem(
-            "SecretMissing",
-            f"there is no Secret {found.feed.metadata.namespace}/{secret}, which {where} names; create it",
-            needs_person=True,
-        )
+    if (problem := _of_secrets(found, components)) is not None:
+        return problem
     for key in _keys(found, components):
         if key.kind not in WORKLOADS:
             continue
@@ -201,8 +198,17 @@ def _programs(found: Circumstances, components: Sequence[str], name: str) -> Pro
     return None
 
 
-def _asked_by_warehouse(found: Circumstances) -> bool:
-    return any(where.startswith(("spec.warehouse", "spec.kafka")) for where in found.secrets.values())
+def _of_secrets(found: Circumstances, components: Sequence[str]) -> Problem | None:
+    """Return which Secret these programs wait for: all mount Kafka's, and not the producers the database's."""
+    for secret, where in found.secrets.items():
+        if "producer" not in components or not where.startswith("spec.warehouse"):
+            return Problem(
+                "SecretMissing",
+                f"there is no Secret {found.feed.metadata.namespace}/{secret}, which {where} names; create it",
+                needs_person=True,
+            )
+    original = next(iter(found.awaited.values()), None)
+    return None if original is None else Problem("SecretNotMade", f"Strimzi has not made the Secret {original} yet")
 
 
 def _warehouse(found: Circumstances) -> Problem | None:

@@ -266,7 +266,7 @@ def test_with_strimzi_in_another_namespace_secrets_are_copied_and_all_is_deleted
         }
         user = user_name(feed_of(feed.manifest))
         feed.apply()
-        eventually(lambda: feed.reason("ProducersReady") == "SecretMissing", "the Secrets are missed")
+        eventually(lambda: feed.reason("ProducersReady") == "SecretNotMade", "the Secrets are missed")
         for name, field in (("feeds-cluster-ca-cert", "ca.crt=CA"), (user, "password=secret")):
             plane.kubectl("create", "secret", "generic", name, f"--from-literal={field}", f"--namespace={kafka}")
         copies = {Key("Secret", feed.namespace, f"majors-kafka-{name}") for name in ("ca", "user")}

@@ -81,7 +81,9 @@ _TOPICS = st.fixed_dictionaries(
     {"partitions": st.integers(1, 24), "retention": st.sampled_from(["1h", "168h"])},
     optional={"prefix": st.sampled_from(["desk.majors", "y" * 100])},
 )
-_TLS = {"caSecretRef": {"name": "brokers-ca"}}
+_TLS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [{}, {"tls": {}}, {"tls": {"caSecretRef": {"name": "brokers-ca"}}}]
+)
 
 
 @st.composite
@@ -90,13 +92,12 @@ def _on_strimzi(draw: st.DrawFn) -> dict[str, Any]:
     secret = {} if kind == "none" or draw(st.booleans()) else {"secretRef": draw(_SECRETS)}
     cluster = draw(st.sampled_from([{"name": "feeds"}, {"name": "feeds", "namespace": "kafka"}]))
     managed = draw(st.sampled_from([{}, {"topicManagement": "Strimzi"}, {"topicManagement": "Admin"}]))
-    tls = draw(st.sampled_from([{}, {"tls": {}}, {"tls": _TLS}]))
     return {
         "strimziCluster": cluster,
         "authentication": {"type": kind, **secret},
         "topics": draw(_TOPICS),
         **managed,
-        **tls,
+        **draw(_TLS),
     }
 
 
@@ -104,12 +105,11 @@ def _on_strimzi(draw: st.DrawFn) -> dict[str, Any]:
 def _elsewhere(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(st.sampled_from(["none", "tls", "scram-sha-512"]))
     secret = {} if kind == "none" else {"secretRef": draw(_SECRETS)}
-    tls = draw(st.sampled_from([{}, {"tls": {}}, {"tls": _TLS}]))
     return {
         "bootstrapServers": "b-1:9096,b-2:9096",
         "authentication": {"type": kind, **secret},
         "topics": draw(_TOPICS),
-        **tls,
+        **draw(_TLS),
     }
 
 

@@ -23,7 +23,7 @@ from tests.unit.operator.feeds import EVERYTHING, EXAMPLES, MSK, STRIMZI, change
 
 GOLDEN = Path(__file__).parent / "golden"
 
-quickly = settings(max_examples=30, deadline=None)
+quickly = settings(max_examples=20, deadline=None)
 
 
 def state(feed: CryptoFeed, platform: Platform = EVERYTHING) -> dict[Key, Child]:

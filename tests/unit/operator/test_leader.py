@@ -135,7 +135,7 @@ courses = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(courses, min_size=2, max_size=3), st.lists(st.floats(0, 60), max_size=3))
 def test_two_never_work_at_the_same_time_however_long_requests_take_and_whichever_are_lost(
     ways: list[list[Course]], ends: list[float]

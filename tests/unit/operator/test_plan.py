@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fulltape_operator.desired.child import COMPONENT_LABEL, Child, Key, Stage
@@ -127,6 +127,7 @@ def carry_out(found: Plan, present: Mapping[Key, Seen]) -> dict[Key, Seen]:
     return {key: one for key, one in after.items() if not one.deleting}
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from(ALL), unique_by=lambda one: one.child.key),
     st.lists(
@@ -145,5 +146,11 @@ def test_passes_end_in_what_is_wanted_from_any_state(
         )
     )
     for _ in range(10):
-        present = carry_out(plan(ALL, present, {}), present)
+        found = plan(ALL, present, {})
+        stopped = {one.child.key for one in found.apply} & present.keys()
+        for one, other in (PANES, reversed(PANES)):
+            if one.child.key in stopped and present[one.child.key].health.ready and other.child.key in present:
+                assert other.child.key not in stopped
+                assert present[other.child.key].health.ready
+        present = carry_out(found, present)
     assert {key: one.digest for key, one in present.items()} == {one.child.key: "new" for one in ALL}

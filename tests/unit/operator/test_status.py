@@ -1,24 +1,20 @@
 """What a feed's status says in each circumstance, and which of it is news."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fulltape.feed.load import load_feed
 from fulltape.feed.model import CryptoFeed
 from fulltape_operator.desired import desired_state
 from fulltape_operator.desired.child import Key
 from fulltape_operator.observed import Health, Seen
-from fulltape_operator.plan import Wanted
+from fulltape_operator.plan import WORKLOADS, Wanted
 from fulltape_operator.platform import Platform
 from fulltape_operator.status import Circumstances, Figures, Problem, Status, news, status_of, status_of_hindered
+from tests.unit.operator.feeds import MAJORS, MSK, STRIMZI, changed
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
-STRIMZI = load_feed(EXAMPLES / "strimzi.yaml")
-MSK = load_feed(EXAMPLES / "aws-msk.yaml")
 TOPIC = Key("KafkaTopic", "kafka", "majors.trades")
 PRODUCER = Key("StatefulSet", "markets", "majors-producer")
 MONITOR = Key("Deployment", "markets", "majors-monitor")
@@ -132,16 +128,87 @@ def test_what_a_person_must_mend_comes_before_what_will_pass() -> None:
 
 
 def test_a_laptop_s_warehouse_is_named_and_does_not_keep_a_feed_from_being_ready() -> None:
-    found = told(status(load_feed(EXAMPLES / "majors.yaml")))
+    found = told(status(MAJORS))
     assert found["WarehouseReady"] == ("False", "NoDatabase")
     assert found["Ready"] == ("True", "Ready")
 
 
 def test_suspended_paused_and_waiting_are_said() -> None:
-    suspended = STRIMZI.model_copy(update={"spec": STRIMZI.spec.model_copy(update={"suspend": True})})
+    suspended = changed(STRIMZI, suspend=True)
     assert told(status(suspended))["ProducersReady"] == ("False", "Suspended")
     assert told(status(STRIMZI, paused=True))["Reconciling"] == ("True", "Paused")
     assert told(status(STRIMZI, waiting={MONITOR: "something"}))["Reconciling"] == ("True", "Waiting")
+
+
+def test_a_condition_is_of_its_generation_and_has_all_that_kubernetes_asks_for() -> None:
+    fields = {"type", "status", "reason", "message", "lastTransitionTime", "observedGeneration"}
+    for one in status(MSK, {LOADER: Health(ready=0)}, paused=True)["conditions"]:
+        assert one.keys() == fields
+        assert one["observedGeneration"] == 3
+        assert one["reason"].isalpha()
+
+
+def test_what_ails_a_pod_is_said_of_its_workload() -> None:
+    found = circumstances(STRIMZI, {MONITOR: Health(ready=0, rolling=True)})
+    pod = Key("Pod", "markets", "majors-monitor-5f-x")
+    ailing = Seen(
+        pod, "pod", 1, None, (), deleting=False, health=Health(ready=0, problem="ended with code 2: bad topic")
+    )
+    neighbour = replace(ailing, key=Key("Pod", "markets", "majors-dashboard-5f-x"), health=Health(problem="not this"))
+    found = replace(found, there={**found.there, neighbour.key: neighbour, pod: ailing})
+    assert "0 of 1 ready: ended with code 2: bad topic" in message(status_of(found, {}, NOW), "AnalyticsReady")
+
+
+def test_a_workload_that_is_not_there_yet_is_not_ready() -> None:
+    found = circumstances(STRIMZI)
+    found = replace(found, there={key: one for key, one in found.there.items() if key != PRODUCER})
+    assert told(status_of(found, {}, NOW))["ProducersReady"] == ("False", "ProducersNotReady")
+    assert status_of(found, {}, NOW)["shards"] == 0
+
+
+def test_topics_that_programs_make_are_not_ready_before_one_runs() -> None:
+    nothing = circumstances(MSK)
+    nothing = replace(nothing, there={})
+    assert told(status_of(nothing, {}, NOW))["TopicsReady"] == ("False", "TopicsNotMade")
+
+
+@pytest.mark.parametrize("needs_person", [True, False])
+def test_an_object_that_was_refused_is_told_and_stalls_where_only_a_person_helps(*, needs_person: bool) -> None:
+    settings = Key("ConfigMap", "markets", "majors-monitor-0")
+    found = status(STRIMZI, problems={settings: Problem("QuotaExceeded", "exceeded quota", needs_person=needs_person)})
+    assert told(found)["Ready"] == ("False", "QuotaExceeded")
+    assert told(found)["Reconciling"] == ("True", "Retrying")
+    assert ("Stalled" in told(found)) == needs_person
+
+
+def test_a_long_message_is_cut_where_kubernetes_would_refuse_it() -> None:
+    found = message(status(STRIMZI, {MONITOR: Health(ready=0, problem="x" * 40_000)}), "AnalyticsReady")
+    assert len(found) < 32_768
+    assert found.endswith("...")
+
+
+def test_a_missing_secret_is_said_of_the_programs_that_mount_it_alone() -> None:
+    found = told(status(MSK, secrets={"redshift": "spec.warehouse.redshift.secretRef"}))
+    assert found["ProducersReady"] == ("True", "ProducersReady")
+    assert found["WarehouseReady"] == found["Ready"] == ("False", "SecretMissing")
+
+
+def test_a_secret_that_strimzi_has_yet_to_make_is_waited_for() -> None:
+    found = status(
+        STRIMZI,
+        {PRODUCER: Health(ready=0, wanted=2, rolling=True)},
+        awaited={"majors-kafka-user": "kafka/majors-kafka-1"},
+    )
+    assert told(found)["ProducersReady"] == ("False", "SecretNotMade")
+    assert "kafka/majors-kafka-1" in message(found, "ProducersReady")
+    assert "Stalled" not in told(found)
+
+
+def test_a_suspended_feed_says_that_it_is_suspended_whoever_makes_its_topics() -> None:
+    asleep = Health(ready=0, wanted=0)
+    health = {one.child.key: asleep for one in circumstances(MSK).wanted if one.child.key.kind in WORKLOADS}
+    found = told(status(changed(MSK, suspend=True), health))
+    assert found["Ready"] == ("False", "Suspended")
 
 
 def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
