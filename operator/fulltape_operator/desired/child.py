@@ -25,9 +25,11 @@ class Stage(IntEnum):
 
     FOUNDATION = 0
     TOPICS = 1
-    PRODUCERS = 2
-    ANALYTICS = 3
-    SERVING = 4
+    USERS = 2
+    """After the topics: who can't have these must not get rights on them."""
+    PRODUCERS = 3
+    ANALYTICS = 4
+    SERVING = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ def kafka_children(feed: CryptoFeed) -> list[Child]:
     if feed.spec.kafka.topics_managed_by == "Strimzi":
         found += [Child(Stage.TOPICS, topic, outlives=feed.spec.retain == "Retain") for topic in _topics(feed)]
     if makes_user(feed):
-        found.append(Child(Stage.TOPICS, _user(feed)))
+        found.append(Child(Stage.USERS, _user(feed)))
     return found
 
 

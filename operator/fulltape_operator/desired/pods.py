@@ -79,6 +79,8 @@ def pod_template(feed: CryptoFeed, workload: Workload, parts: PodParts, platform
                 "readinessProbe": {**_probe(READY), "periodSeconds": 2, "failureThreshold": 2, "timeoutSeconds": 2},
                 "resources": resources(feed, workload),
                 "securityContext": container_security(),
+                # What a program says as it ends is then in the feed's condition.
+                "terminationMessagePolicy": "FallbackToLogsOnError",
                 "volumeMounts": mounts,
             }
         ],

@@ -86,7 +86,7 @@ def test_objects_come_in_the_order_of_stages_each_once(feed: CryptoFeed) -> None
     assert len({child.key for child in children}) == len(children)
     of_kind = {
         "KafkaTopic": {Stage.TOPICS},
-        "KafkaUser": {Stage.TOPICS},
+        "KafkaUser": {Stage.USERS},
         "StatefulSet": {Stage.PRODUCERS},
         "Deployment": {Stage.ANALYTICS, Stage.SERVING},
     }
