@@ -1,6 +1,7 @@
-"""The certificates and keys of one control plane: a CA of its own, the API server's, and what signs tokens."""
+"""The certificates and keys of one control plane: a CA of its own, the API server's two, and what signs tokens."""
 
 import ipaddress
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,14 +13,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 _VALIDITY = timedelta(days=30)
 
 
-def write_certificates(folder: Path) -> None:
-    """Make ca.crt, server.crt and server.key, for 127.0.0.1 and localhost, and accounts.key and accounts.pub.
+def write_certificates(folder: Path, names: Sequence[str]) -> None:
+    """Make a CA and what a control plane needs of it.
+
+    These are ca.crt; server.crt and server.key; kubelet-client.crt and kubelet-client.key, with which the API server
+    asks kubelets for logs and more; accounts.key and accounts.pub, which sign tokens.
 
     Args:
         folder: gets the files, in PEM; it exists, and only this user may read it.
+        names: names and addresses of the API server.
 
     """
-    ca_key, key, accounts_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+    ca_key, key, client_key, accounts_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
     ca_name = _name("Fulltape test control plane CA")
     ca = (
         _builder(ca_name, ca_name, ca_key.public_key(), ca_key.public_key())
@@ -27,17 +32,25 @@ def write_certificates(folder: Path) -> None:
         .add_extension(_usage(signs_certificates=True), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
-    addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     server = (
         _builder(_name("kube-apiserver"), ca_name, key.public_key(), ca_key.public_key())
-        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_subject(name) for name in names]), critical=False)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    client_name = _name("kube-apiserver-kubelet-client", "system:masters")
+    client = (
+        _builder(client_name, ca_name, client_key.public_key(), ca_key.public_key())
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     (folder / "ca.crt").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     (folder / "server.crt").write_bytes(server.public_bytes(serialization.Encoding.PEM))
     (folder / "server.key").write_bytes(_pem(key))
+    (folder / "kubelet-client.crt").write_bytes(client.public_bytes(serialization.Encoding.PEM))
+    (folder / "kubelet-client.key").write_bytes(_pem(client_key))
     (folder / "accounts.key").write_bytes(_pem(accounts_key))
     (folder / "accounts.pub").write_bytes(
         accounts_key.public_key().public_bytes(
@@ -46,8 +59,18 @@ def write_certificates(folder: Path) -> None:
     )
 
 
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+def _subject(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _name(common_name: str, organization: str = "") -> x509.Name:
+    parts = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    if organization:
+        parts.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
+    return x509.Name(parts)
 
 
 def _builder(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fulltape.errors import ConfigurationError
 from fulltape.local.jars import JarSet, ensure_jars
-from tests.control_plane.build import run_go
 from tests.control_plane.cache import digest, made_once, say
+from tests.control_plane.go import run_go
 
 _FOLDER = Path(__file__).parent
 _STRIMZI_VERSION = "1.2.0"

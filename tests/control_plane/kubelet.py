@@ -146,11 +146,16 @@ class Kubelet:
             yield key, item
         query = {"watch": "1", "resourceVersion": listed["metadata"]["resourceVersion"]}
         async with self._session.get(f"/api/v1/{collection}", params=query, raise_for_status=True) as answer:
-            async for line in answer.content:
-                event = json.loads(line)
-                if event["type"] == "ERROR":  # such as: this version is too old to continue from
-                    return
-                yield _key(event["object"]), None if event["type"] == "DELETED" else event["object"]
+            try:
+                async for line in answer.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":  # such as: this version is too old to continue from
+                        return
+                    yield _key(event["object"]), None if event["type"] == "DELETED" else event["object"]
+            finally:
+                # TLS's goodbye would outlive the loop, and the socket with it.
+                if answer.connection is not None and answer.connection.transport is not None:
+                    answer.connection.transport.abort()
 
     def _look_at(self, collection: str, keys: Mapping[_Key, _Object] | list[_Key]) -> None:
         for key in keys:
@@ -178,6 +183,9 @@ class Kubelet:
             if metadata.get("deletionGracePeriodSeconds") != 0:
                 now = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
                 await self._send("DELETE", path, now)
+            elif not metadata.get("finalizers"):
+                # An API server that is killed between marking and deleting it does the rest at its next change.
+                await self._send("PATCH", path, {"metadata": {"resourceVersion": metadata["resourceVersion"]}})
         elif status.get("phase") in {"Succeeded", "Failed"}:
             pass
         elif "nodeName" not in spec:

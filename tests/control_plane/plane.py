@@ -112,16 +112,17 @@ class Cluster:
 
 
 class ControlPlane(Cluster):
-    """A control plane on 127.0.0.1; a context manager that starts and stops it. No process of it outlives this one.
+    """A control plane on this machine; a context manager that starts and stops it. No process of it outlives this one.
 
     Args:
         programs: folder of its programs: see `build`.
         crds: files and folders of CustomResourceDefinitions, which are there before any controller looks for kinds:
             the garbage collector looks for new ones only twice a minute.
+        address: where the API server listens.
 
     """
 
-    def __init__(self, programs: Path, crds: Sequence[Path] = ()) -> None:
+    def __init__(self, programs: Path, crds: Sequence[Path] = (), address: str = "127.0.0.1") -> None:
         folder = Path(tempfile.mkdtemp(prefix="fulltape-plane-"))  # which only this user may enter
         super().__init__(folder / "admin.kubeconfig", programs / "kubectl", folder)
         self.programs = programs
@@ -129,15 +130,17 @@ class ControlPlane(Cluster):
         """The administrator's."""
         self.logs = folder / "logs"
         self._crds = tuple(crds)
+        self._address = address
         self._tls = folder / "tls"
         self._etcd_socket = folder / "etcd.sock"
         self._port = free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, Sequence[str | Path]] = {}
 
     @property
     def url(self) -> str:
         """The API server's."""
-        return f"https://127.0.0.1:{self._port}"
+        return f"https://{self._address}:{self._port}"
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
@@ -152,6 +155,8 @@ class ControlPlane(Cluster):
             if self._crds:
                 files = [f"--filename={path}" for path in self._crds]
                 self.kubectl("apply", "--server-side", *files)
+                # Waiting for a condition fails where there is no status to look at yet.
+                self.kubectl("wait", "--for=jsonpath={.status.conditions}", "--timeout=60s", *files)
                 self.kubectl("wait", "--for=condition=Established", "--timeout=60s", *files)
             self._start_controllers()
             self._until("kube-controller-manager", self._has_accounts)
@@ -198,13 +203,13 @@ class ControlPlane(Cluster):
         with (self.logs / "audit.log").open() as lines:
             for line in lines:
                 event = json.loads(line)
-                if event["user"]["username"] == user:
+                if event["user"].get("username") == user:  # a stranger has none
                     yield event
 
     def ends_of_logs(self, lines: int = 15) -> str:
         """Return the last lines of each server's log."""
         found = []
-        for name in ("etcd", "kube-apiserver", "kube-controller-manager"):
+        for name in self._commands:
             path = self.logs / f"{name}.log"
             if path.exists():
                 found += [f"--- {name}", *path.read_text(errors="replace").splitlines()[-lines:]]
@@ -213,12 +218,20 @@ class ControlPlane(Cluster):
     def _write_files(self) -> None:
         for folder in (self.logs, self._tls):
             folder.mkdir()
-        write_certificates(self._tls)
-        (self._folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
+        write_certificates(self._tls, self._server_names())
+        (self._folder / "tokens.csv").write_text("".join(self._users()))
         (self._folder / "audit.yaml").write_text(_AUDIT_POLICY)
         authority = base64.b64encode((self._tls / "ca.crt").read_bytes()).decode()
         cluster = {"server": self.url, "certificate-authority-data": authority}
         write_kubeconfig(self.kubeconfig, cluster, self.token, "default")
+
+    def _server_names(self) -> list[str]:
+        """Return the names and addresses that the API server is reached by."""
+        return ["localhost", self._address]
+
+    def _users(self) -> list[str]:
+        """Return lines of the API server's file of tokens: token, user, ID, groups."""
+        return [f'{self.token},admin,admin,"system:masters"\n']
 
     def _start_etcd(self) -> None:
         peers = f"unix://{self._folder}/peers.sock"
@@ -239,15 +252,14 @@ class ControlPlane(Cluster):
         self._start(
             "kube-apiserver",
             f"--etcd-servers=unix://{self._etcd_socket}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self._address}",
+            f"--advertise-address={self._address}",
             f"--secure-port={self._port}",
-            "--endpoint-reconciler-type=none",  # a Service has no use for a loopback address
             f"--tls-cert-file={self._tls}/server.crt",
             f"--tls-private-key-file={self._tls}/server.key",
             f"--token-auth-file={self._folder}/tokens.csv",
             "--anonymous-auth=false",
-            "--authorization-mode=RBAC",
+            "--authorization-mode=Node,RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={self._tls}/accounts.pub",
             f"--service-account-signing-key-file={self._tls}/accounts.key",
@@ -256,14 +268,18 @@ class ControlPlane(Cluster):
             f"--audit-policy-file={self._folder}/audit.yaml",
             f"--audit-log-path={self.logs}/audit.log",
             "--profiling=false",
+            *self._server_flags(),
         )
         self._until("kube-apiserver", self.is_ready)
+
+    def _server_flags(self) -> list[str]:
+        # A Service has no use for a loopback address.
+        return ["--endpoint-reconciler-type=none"]
 
     def _start_controllers(self) -> None:
         self._start(
             "kube-controller-manager",
             f"--kubeconfig={self.kubeconfig}",
-            "--controllers=*,-node-lifecycle-controller",  # the stand-in for a node sends no heartbeats
             "--leader-elect=false",
             f"--root-ca-file={self._tls}/ca.crt",
             f"--service-account-private-key-file={self._tls}/accounts.key",
@@ -275,10 +291,19 @@ class ControlPlane(Cluster):
             "--concurrent-replicaset-syncs=20",
             "--concurrent-statefulset-syncs=20",
             "--profiling=false",
+            *self._controller_flags(),
         )
 
+    def _controller_flags(self) -> list[str]:
+        # The stand-in for a node sends no heartbeats.
+        return ["--controllers=*,-node-lifecycle-controller"]
+
     def _start(self, name: str, *arguments: str) -> None:
-        self._processes[name] = start_child([self.programs / name, *arguments], output=self.logs / f"{name}.log")
+        self._spawn(name, [self.programs / name, *arguments])
+
+    def _spawn(self, name: str, command: Sequence[str | Path]) -> None:
+        self._commands[name] = command
+        self._processes[name] = start_child(command, output=self.logs / f"{name}.log")
 
     def _kill(self, name: str) -> None:
         if process := self._processes.pop(name, None):

@@ -17,8 +17,9 @@ import pytest
 
 from fulltape.errors import ConfigurationError
 from tests.control_plane import crds as neighbours
-from tests.control_plane.build import ensure_programs, run_go
+from tests.control_plane.build import ensure_programs
 from tests.control_plane.cache import made_once
+from tests.control_plane.go import run_go
 from tests.control_plane.kubelet import Fate, Kubelet
 from tests.control_plane.plane import Cluster, ControlPlane, KubectlError
 
