@@ -43,13 +43,16 @@ class Finalizer:
         self._platform = platform
         self._events = events
 
-    async def mark(self, key: FeedKey, live: Manifest, *, needed: bool) -> None:
-        """Put our finalizer on a feed, or take it off, as is needed."""
-        present = live["metadata"].get("finalizers", [])
-        if needed == (FINALIZER in present):
-            return
-        others = [name for name in present if name != FINALIZER]
-        await self._set(key, live, [*others, FINALIZER] if needed else others)
+    async def mark(self, key: FeedKey, live: Manifest, feed: CryptoFeed) -> None:
+        """Put our finalizer on a feed, or take it off, as is needed by what it wants and by what it still has.
+
+        Raises:
+            ApiError: also where the feed is gone: what it wants must not be made any more.
+
+        """
+        needed = has_outside(feed) or bool(self._elsewhere(key, feed.spec.retain))
+        if needed != (FINALIZER in live["metadata"].get("finalizers", ())):
+            await self._set(key, live, needed=needed)
 
     async def look(self, key: FeedKey, live: Manifest) -> float | None:
         """Bring a feed that is being deleted nearer to its end; return when to look again, if so."""
@@ -64,15 +67,23 @@ class Finalizer:
             if left is not None and _seconds_since(live["metadata"]["deletionTimestamp"]) < _GIVE_UP_SECONDS:
                 return left
         # Only now: the user whose credentials the topics were deleted with is among these.
-        await self._delete_elsewhere(key, retain=live.get("spec", {}).get("retain") == "Retain")
-        await self.mark(key, live, needed=False)
+        for seen in self._elsewhere(key, live.get("spec", {}).get("retain")):
+            if not seen.deleting:
+                await self._cluster.delete(seen.key, seen.uid)
+        try:
+            await self._set(key, live, needed=False)
+        except ApiError as problem:
+            if problem.status != 404:  # let go already
+                raise
         return None
 
-    async def _delete_elsewhere(self, key: FeedKey, *, retain: bool) -> None:
-        for seen in list(self._observed.children(key).values()):
-            if seen.key.namespace == key.namespace or seen.deleting or (retain and seen.key.kind == "KafkaTopic"):
-                continue
-            await self._cluster.delete(seen.key, seen.uid)
+    def _elsewhere(self, key: FeedKey, retain: str | None) -> list[Seen]:
+        """Return what a feed has in other namespaces and does not leave there."""
+        return [
+            seen
+            for seen in self._observed.children(key).values()
+            if seen.key.namespace != key.namespace and not (retain == "Retain" and seen.key.kind == "KafkaTopic")
+        ]
 
     async def _delete_topics(self, key: FeedKey, live: Manifest, feed: CryptoFeed) -> float | None:
         """Have the topics deleted once nothing runs that would make them anew; return when to look again, if so."""
@@ -86,13 +97,13 @@ class Finalizer:
                     await self._cluster.delete(seen.key, seen.uid, foreground=True)
             return _LOOK_SECONDS
         if not jobs:
-            return await self._start_deletion(key, live, feed)
+            return await self._start_deletion(live, feed)
         return await self._watch_deletion(live, feed, jobs[0])
 
-    async def _start_deletion(self, key: FeedKey, live: Manifest, feed: CryptoFeed) -> float | None:
+    async def _start_deletion(self, live: Manifest, feed: CryptoFeed) -> float | None:
         try:
             for child in deletion(feed, self._platform):
-                self._observed.see(key, await self._cluster.apply(belonging_to(live, child).manifest))
+                self._observed.see(await self._cluster.apply(belonging_to(live, child).manifest))
         except ApiError as problem:
             if problem.passes:
                 raise
@@ -116,17 +127,17 @@ class Finalizer:
             f"the topics {feed.topics.prefix}.* could not be deleted and stay: {why}; delete them by hand",
         )
 
-    async def _set(self, key: FeedKey, live: Manifest, finalizers: list[str]) -> None:
+    async def _set(self, key: FeedKey, live: Manifest, *, needed: bool) -> None:
         metadata = live["metadata"]
+        others = [name for name in metadata.get("finalizers", ()) if name != FINALIZER]
         # The version keeps us from taking off what another controller has put on since.
-        body = {"metadata": {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"]}}
-        try:
-            changed = await self._cluster.patch(FEEDS.path(key.namespace, key.name), body)
-        except ApiError as problem:
-            if problem.status != 404:  # let go already
-                raise
-            return
-        self._observed.see_feed(key, changed)
+        body = {
+            "metadata": {
+                "finalizers": [*others, FINALIZER] if needed else others,
+                "resourceVersion": metadata["resourceVersion"],
+            }
+        }
+        self._observed.see_feed(key, await self._cluster.patch(FEEDS.path(key.namespace, key.name), body))
 
 
 def _seconds_since(time: str) -> float:

@@ -4,8 +4,8 @@ Watches feed it, and so do the answers to our own requests, so that a pass never
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Key, Manifest
@@ -68,7 +68,7 @@ def seen(live: Manifest) -> Seen:
     return Seen(
         key=Key(live["kind"], metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
-        version=_version(live),
+        version=version_of(live),
         digest=None if ours is None else digest(ours),
         owners=tuple(owner["uid"] for owner in metadata.get("ownerReferences", ())),
         deleting="deletionTimestamp" in metadata,
@@ -78,12 +78,13 @@ def seen(live: Manifest) -> Seen:
 
 
 class Observed:
-    """All that is known of feeds and their children."""
+    """All that is known of feeds and their children; older news never replace newer."""
 
     def __init__(self) -> None:
         self._feeds: dict[FeedKey, Manifest] = {}
         self._children: dict[FeedKey, dict[Key, Seen]] = defaultdict(dict)
-        self._gone: dict[str, None] = {}
+        self._holders: dict[Key, FeedKey] = {}
+        self._gone: dict[FeedKey | Key, int] = {}
 
     @property
     def feeds(self) -> Mapping[FeedKey, Manifest]:
@@ -91,78 +92,80 @@ class Observed:
         return self._feeds
 
     def see_feed(self, key: FeedKey, live: Manifest) -> None:
-        """Take note of a feed, unless newer is known of it."""
+        """Take note of a feed."""
         known = self._feeds.get(key)
-        if live["metadata"]["uid"] not in self._gone and (known is None or _version(live) >= _version(known)):
+        newest = self._gone.get(key, -1) if known is None else version_of(known)
+        if version_of(live) > newest:
             self._feeds[key] = live
 
-    def lose_feed(self, key: FeedKey) -> None:
-        """Take note that a feed is gone."""
-        known = self._feeds.pop(key, None)
-        if known is not None:
-            self._remember_gone(known["metadata"]["uid"])
+    def lose_feed(self, key: FeedKey, version: int) -> None:
+        """Take note that a feed was gone at a version."""
+        known = self._feeds.get(key)
+        if known is None or version_of(known) <= version:
+            self._feeds.pop(key, None)
+            self._remember_gone(key, version)
 
     def children(self, feed: FeedKey) -> Mapping[Key, Seen]:
         """Return the objects that carry a feed's labels."""
         return self._children.get(feed, {})
 
-    def see(self, feed: FeedKey, live: Manifest) -> bool:
-        """Take note of a child; return whether anything changed that matters to a pass."""
-        found = seen(live)
-        known = self._children[feed].get(found.key)
-        if found.uid in self._gone or (known is not None and known.version > found.version):
-            return False
+    def of_kind(self, kind: str) -> list[Seen]:
+        """Return the children of a kind, of all feeds."""
+        return [seen for children in self._children.values() for key, seen in children.items() if key.kind == kind]
+
+    def see(self, live: Manifest) -> set[FeedKey]:
+        """Take note of an object; return the feeds to whose passes it matters what changed.
+
+        It is the child of the feed whose labels it carries: somebody may change these.
+        """
+        found, feed = seen(live), feed_of_labels(live)
+        holder = self._holders.get(found.key)
+        known = None if holder is None else self._children[holder][found.key]
+        newest = self._gone.get(found.key, -1) if known is None else known.version
+        if found.version <= newest:
+            return set()
+        if feed is None:
+            left = self.lose(found.key, found.version)
+            return set() if left is None else {left}
+        if holder not in (None, feed):
+            self._drop(found.key)
         self._children[feed][found.key] = found
-        return known is None or (
-            known.uid,
-            known.digest,
-            known.owners,
-            known.deleting,
-            known.health,
-            known.address,
-        ) != (
-            found.uid,
-            found.digest,
-            found.owners,
-            found.deleting,
-            found.health,
-            found.address,
-        )
+        self._holders[found.key] = feed
+        if holder == feed and known is not None and replace(found, version=known.version) == known:
+            return set()
+        return {feed} if holder is None else {feed, holder}
 
-    def lose(self, feed: FeedKey, key: Key, uid: str) -> bool:
-        """Take note that a child is gone; return whether it was known."""
-        self._remember_gone(uid)
-        known = self._children.get(feed, {}).get(key)
-        if known is None or known.uid != uid:
-            return False
-        del self._children[feed][key]
-        if not self._children[feed]:
-            del self._children[feed]
-        return True
+    def lose(self, key: Key, version: int) -> FeedKey | None:
+        """Take note that an object was no feed's at a version; return the feed that it was thought to be of, if any.
 
-    def _remember_gone(self, uid: str) -> None:
+        It is deleted, or its labels are; with these it may come back, at a later version.
+        """
+        holder = self._holders.get(key)
+        if holder is not None and self._children[holder][key].version > version:
+            return None
+        self._remember_gone(key, version)
+        if holder is not None:
+            self._drop(key)
+        return holder
+
+    def _drop(self, key: Key) -> None:
+        holder = self._holders.pop(key)
+        del self._children[holder][key]
+        if not self._children[holder]:
+            del self._children[holder]
+
+    def _remember_gone(self, key: FeedKey | Key, version: int) -> None:
         """Remember what is gone for a while: an answer to an older request of ours may still come in."""
-        self._gone[uid] = None
+        self._gone.pop(key, None)
+        self._gone[key] = version
         while len(self._gone) > _REMEMBERED:
             del self._gone[next(iter(self._gone))]
-
-    def missing(self, kind: str, present: Collection[tuple[FeedKey, Key]]) -> list[tuple[FeedKey, Seen]]:
-        """Return the children of a kind that are known and were not among those listed.
-
-        A watch that was broken off may have missed deletions.
-        """
-        return [
-            (feed, seen)
-            for feed, children in self._children.items()
-            for key, seen in children.items()
-            if key.kind == kind and (feed, key) not in present
-        ]
 
 
 _REMEMBERED = 5000
 
 
-def _version(live: Manifest) -> int:
+def version_of(live: Manifest) -> int:
     """Return the version of an object; those of all objects of a kind are in the order of their writing."""
     return int(live["metadata"]["resourceVersion"])
 
@@ -195,10 +198,10 @@ def _of_workload(live: Manifest) -> Health:
 def _of_strimzi(live: Manifest) -> Health:
     """Read the Ready condition that Strimzi's operators set; without one they have not looked at it yet."""
     conditions = live.get("status", {}).get("conditions", ())
-    ready = next((condition for condition in conditions if condition["type"] in ("Ready", "NotReady")), None)
+    ready = next((condition for condition in conditions if condition.get("type") in ("Ready", "NotReady")), None)
     if ready is None:
         return Health(ready=0)
-    well = ready["type"] == "Ready" and ready["status"] == "True"
+    well = ready["type"] == "Ready" and ready.get("status") == "True"
     problem = "" if well else ready.get("message") or ready.get("reason") or "is not ready"
     return Health(ready=int(well), failed=not well, problem=problem)
 
@@ -226,7 +229,7 @@ def _of_pod(live: Manifest) -> Health:
     for container in status.get("containerStatuses", ()):
         waiting = container.get("state", {}).get("waiting")
         if waiting and waiting.get("reason") not in ("ContainerCreating", "PodInitializing"):
-            problem = f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+            problem = f"{waiting.get('reason', '')}: {waiting.get('message', '')}".strip(": ")
         terminated = container.get("lastState", {}).get("terminated")
         if terminated and not ready and terminated.get("exitCode"):
             last = terminated.get("message", "").strip().splitlines()

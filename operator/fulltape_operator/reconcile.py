@@ -21,8 +21,8 @@ from fulltape_operator.desired.child import PREFIX, Key, Manifest, Stage
 from fulltape_operator.desired.copies import copy_of
 from fulltape_operator.desired.kafka import copied_secrets, required_secrets, strimzi_namespace
 from fulltape_operator.events import Events
-from fulltape_operator.finalize import Finalizer, has_outside
-from fulltape_operator.observed import FeedKey, Observed, feed_of_labels
+from fulltape_operator.finalize import Finalizer
+from fulltape_operator.observed import FeedKey, Observed, feed_of_labels, version_of
 from fulltape_operator.owned import digest
 from fulltape_operator.ownership import belonging_to
 from fulltape_operator.plan import Wanted, plan
@@ -121,10 +121,10 @@ class Reconciler:
         wanted = sorted([*wanted, *copies], key=lambda one: one.child.stage)
         outcome = _Outcome()
         if not paused:
-            await self._finalizer.mark(key, live, needed=has_outside(feed))
+            await self._finalizer.mark(key, live, feed)
             to_do = plan(wanted, self._observed.children(key), self._settled.get(key, {}), self._kept(key, feed))
             outcome.waiting |= to_do.waiting
-            await self._apply(key, metadata_uid(live), to_do.apply, outcome)
+            await self._apply(key, live["metadata"]["uid"], to_do.apply, outcome)
             if not outcome.problems and outcome.failure is None:
                 for seen in to_do.delete:
                     await self._cluster.delete(seen.key, seen.uid)
@@ -191,7 +191,7 @@ class Reconciler:
             else:
                 outcome.problems[key] = _refused(problem, key)
             return
-        self._observed.see(feed, live)
+        self._observed.see(live)
         seen = self._observed.children(feed).get(key)
         if seen is not None and seen.digest != wanted.digest:
             # The server keeps it in another form than we wrote; to apply it again would change nothing.
@@ -268,17 +268,13 @@ class Reconciler:
         try:
             changed = await self._cluster.patch(f"{FEEDS.path(key.namespace, key.name)}/status", body)
         except ApiError as problem:
-            if problem.status != 404:  # deleted meanwhile
+            if problem.status != 404:
                 raise
+            self._observed.lose_feed(key, version_of(live))  # deleted meanwhile
             return
         self._observed.see_feed(key, changed)
         if (told := news(status, old)) is not None:
             await self._events.post(live, *told)
-
-
-def metadata_uid(live: Manifest) -> str:
-    """Return the uid of an object."""
-    return str(live["metadata"]["uid"])
 
 
 def _is_pod_of(workload: Key, other: Key) -> bool:

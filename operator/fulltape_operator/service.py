@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kubernetes.aio.client import ApiClient
 from prometheus_client import CollectorRegistry
 
+from fulltape.errors import FulltapeError
 from fulltape.telemetry import probes
 from fulltape_operator.cluster import ApiError, Cluster, connection
 from fulltape_operator.events import Events
@@ -24,12 +24,14 @@ from fulltape_operator.watches import Watches
 
 _WORKERS = 8
 _CONNECTIONS = 16
-_LIST_SECONDS = 600.0
-"""The safety net: everything is listed, and every feed looked at, this often."""
 _STUCK_SECONDS = 180.0
 _RETRY_SECONDS = 2.0
 
 _log = logging.getLogger("fulltape.operator")
+
+
+class OperatorError(FulltapeError):
+    """A part of the operator failed; the process ends, and whatever runs it starts it anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ async def run_operator(settings: OperatorSettings) -> None:
 
     Raises:
         ConfigurationError: there is no cluster to talk to, or the port can't be had.
+        OperatorError: a part of it failed.
 
     """
     async with connection(_CONNECTIONS) as client:
@@ -70,53 +73,25 @@ class _Operator:
         self._reconciler = Reconciler(cluster, self._observed, settings.platform, events, self._readings)
         self._registry = CollectorRegistry()
         self._metrics = OperatorMetrics(self._registry, cluster, self._observed, self._queue, self._leader)
-        self._listed = False
 
     async def run(self) -> None:
         settings = self._settings
         async with probes(
-            settings.host, settings.port, healthy=self._healthy, ready=self._ready, registry=self._registry
+            settings.host, settings.port, healthy=self._healthy, ready=self._watches.ready, registry=self._registry
         ) as port:
             _log.info("probes and metrics on http://%s:%d", settings.host, port)
-            background = [
-                asyncio.create_task(part)
-                for part in (
-                    self._leader.run(),
-                    self._list_now_and_then(),
-                    self._read_now_and_then(),
-                    self._mend(),
-                    *(self._work() for _ in range(_WORKERS)),
-                )
-            ]
-            try:
-                await self._watches.run()
-            finally:
-                for task in background:
-                    task.cancel()
-                await asyncio.gather(*background, return_exceptions=True)
+            parts = {
+                "the watches": self._watches.run(),
+                "the lists": self._watches.list_now_and_then(),
+                "the Lease": self._leader.run(),
+                "the readings": self._read_now_and_then(),
+                **{f"worker {number}": self._work() for number in range(_WORKERS)},
+            }
+            await _until_one_ends([asyncio.create_task(part, name=name) for name, part in parts.items()])
 
     def _healthy(self) -> str | None:
         stuck = self._queue.longest_seconds()
         return f"a pass has taken {stuck:.0f} s" if stuck > _STUCK_SECONDS else None
-
-    def _ready(self) -> str | None:
-        return None if self._listed and self._watches.ready.is_set() else "feeds and their objects are being listed"
-
-    async def _list_now_and_then(self) -> None:
-        while True:
-            try:
-                await self._watches.list_everything()
-            except ApiError as problem:
-                _log.warning("the feeds' objects can't be listed: %s", problem)
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            self._listed = True
-            await asyncio.sleep(_LIST_SECONDS)
-
-    async def _mend(self) -> None:
-        while True:
-            with suppress(ApiError):  # what could not be listed now is listed with everything, later
-                await self._watches.mend()
 
     async def _read_now_and_then(self) -> None:
         while True:
@@ -126,10 +101,11 @@ class _Operator:
                     self._queue.add(key)
 
     async def _work(self) -> None:
+        await self._watches.listed.wait()
         while True:
             await self._leader.wait()
             key = await self._queue.get()
-            if not (self._listed and self._leader.leads()):
+            if not self._leader.leads():
                 self._queue.done(key)
                 self._queue.add(key, _RETRY_SECONDS)
                 continue
@@ -155,3 +131,23 @@ class _Operator:
             self._queue.done(key, failed=failed, at_least_seconds=wait)
         if again is not None:
             self._queue.add(key, again)
+
+
+async def _until_one_ends(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Run until the first of some tasks ends, and end the others.
+
+    Raises:
+        OperatorError: it failed.
+
+    """
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        if (problem := task.exception()) is not None:
+            raise OperatorError(
+                f"the operator ends, as {task.get_name()} failed: {type(problem).__name__}: {problem}"
+            ) from problem

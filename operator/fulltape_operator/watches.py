@@ -6,31 +6,45 @@ event then does no harm. kopf keeps the watches alive, over dropped connections 
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import kopf
 
-from fulltape_operator.cluster import CHILDREN, FEEDS, PODS, Cluster, Resource
+from fulltape_operator.cluster import CHILDREN, FEEDS, PODS, ApiError, Cluster, Resource
 from fulltape_operator.desired.child import FEED_LABEL, Key, Manifest
-from fulltape_operator.observed import FeedKey, Observed, feed_of_labels
+from fulltape_operator.observed import FeedKey, Observed, version_of
 from fulltape_operator.queue import WorkQueue
 
 _SETTLE_SECONDS = 0.1
 """A change of a child is seldom alone."""
-_RELIST_SECONDS = 1.0
+_LIST_SECONDS = 600.0
+"""The safety net: everything is listed, and every feed looked at, this often."""
+_RELIST_SECONDS = 2.0
+"""After kopf had to list something anew: longer than it waits between its tries, so that it is done with all else."""
+_RETRY_SECONDS = 2.0
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0)
 
 _log = logging.getLogger(__name__)
 
 
 class _Backoff:
-    """Waits between tries that never end: an operator outlives its API server."""
+    """Waits between tries that never end: an operator outlives its API server. Each request iterates over it anew."""
+
+    def __init__(self) -> None:
+        self.failing = 0
+        """Requests that failed and are tried again."""
 
     def __iter__(self) -> Iterator[float]:
-        yield from _BACKOFF_SECONDS
-        while True:
-            yield _BACKOFF_SECONDS[-1]
+        yield _BACKOFF_SECONDS[0]  # taken before the first try
+        self.failing += 1
+        try:
+            yield from _BACKOFF_SECONDS[1:]
+            while True:
+                yield _BACKOFF_SECONDS[-1]
+        finally:
+            self.failing -= 1
 
 
 class _NoDifferences(kopf.DiffBaseStorage):
@@ -63,50 +77,49 @@ class Watches:
         self._namespaces = namespaces
         self._scopes: Sequence[str | None] = namespaces or [None]
         self._children: Sequence[Resource] = [*CHILDREN.values(), PODS]
-        self._stale: set[str] = set()
-        self._became_stale = asyncio.Event()
-        self.ready = asyncio.Event()
-        """Set once all that there is has been listed and is being watched."""
+        self._watching = asyncio.Event()
+        self._relisted = asyncio.Event()
+        self._hindrance: str | None = None
+        self._backoff = _Backoff()
+        self.listed = asyncio.Event()
+        """Set once all that there is has been listed."""
 
-    async def list_everything(self) -> None:
-        """Take note of all feeds and children as they are now, and ask for a look at each feed.
+    def ready(self) -> str | None:
+        """Return why not everything is known; None where it is."""
+        if self._hindrance is not None:
+            return self._hindrance
+        if self._backoff.failing:
+            return f"{self._backoff.failing} watches fail and are tried again; the log says why"
+        return None if self.listed.is_set() and self._watching.is_set() else "feeds and their objects are being listed"
 
-        Raises:
-            ApiError: the API server does not answer, or does not let us.
+    async def list_now_and_then(self) -> None:
+        """List everything, and ask for a look at each feed: at the start, and as a safety net; until cancelled.
 
+        Also after kopf had to list anything anew. Its watch was broken off, and so were others; what was deleted
+        meanwhile, it tells nobody.
         """
-        present: set[FeedKey] = set()
-        for namespace in self._scopes:
-            async for page in self._cluster.pages(FEEDS, namespace):
-                for live in page:
-                    key = _key(live)
-                    present.add(key)
-                    self._observed.see_feed(key, live)
-        for key in [key for key in self._observed.feeds if key not in present]:
-            self._observed.lose_feed(key)
-            self._queue.add(key)
-        for resource in self._children:
-            await self._list(resource)
-        for key in present:
-            self._queue.add(key)
-
-    async def mend(self) -> None:
-        """List again whatever kopf had to list again, for what was deleted meanwhile; until cancelled."""
         while True:
-            await self._became_stale.wait()
-            await asyncio.sleep(_RELIST_SECONDS)
-            self._became_stale.clear()
-            stale, self._stale = self._stale, set()
-            for resource in self._children:
-                if resource.kind in stale:
-                    await self._list(resource)
+            self._relisted.clear()
+            try:
+                await self._list_everything()
+            except ApiError as problem:
+                self._hindrance = f"feeds and their objects can't be listed: {problem}"
+                _log.warning(self._hindrance)
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            self._hindrance = None
+            self.listed.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LIST_SECONDS):
+                    await self._relisted.wait()
+                    await asyncio.sleep(_RELIST_SECONDS)
 
     async def run(self) -> None:
         """Watch until the process is told to end."""
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(kopf.login_via_client)
         kopf.on.event(FEEDS.group, FEEDS.version, FEEDS.plural, registry=registry)(self._on_feed)
-        settings = _settings(self._children)
+        settings = _settings(self._children, self._backoff)
         for resource in self._children:
             kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)(self._on_child)
         await kopf.operator(
@@ -115,57 +128,62 @@ class Watches:
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
-            ready_flag=self.ready,
+            ready_flag=self._watching,
         )
 
-    async def _list(self, resource: Resource) -> None:
-        present: set[tuple[FeedKey, Key]] = set()
+    async def _list_everything(self) -> None:
+        # Only what was known before a list was asked for, and is not in it, is gone: it may have been made since.
+        feeds = {key: version_of(live) for key, live in self._observed.feeds.items()}
+        async for live in self._all(FEEDS):
+            feeds.pop(_key(live), None)
+            self._observed.see_feed(_key(live), live)
+        for key, version in feeds.items():
+            self._observed.lose_feed(key, version)
+            self._queue.add(key)
+        for resource in self._children:
+            children = {seen.key: seen.version for seen in self._observed.of_kind(resource.kind)}
+            async for live in self._all(resource, FEED_LABEL):
+                children.pop(_child_key(live), None)
+                self._observed.see(live)
+            for child, version in children.items():
+                self._observed.lose(child, version)
+        for key in self._observed.feeds:
+            self._queue.add(key)
+
+    async def _all(self, resource: Resource, selector: str = "") -> AsyncIterator[Manifest]:
         for namespace in self._scopes:
-            async for page in self._cluster.pages(resource, namespace, FEED_LABEL):
+            async for page in self._cluster.pages(resource, namespace, selector):
                 for live in page:
-                    if (feed := feed_of_labels(live)) is not None:
-                        present.add((feed, _child_key(live)))
-                        self._note(feed, live)
-        for feed, seen in self._observed.missing(resource.kind, present):
-            # It may have been made since the list was; then its watch, or the next list, brings it back.
-            if self._observed.lose(feed, seen.key, seen.uid):
-                self._queue.add(feed, _SETTLE_SECONDS)
+                    yield live
 
     async def _on_feed(self, event: Any, **_: Any) -> None:
         live: Manifest = event["object"]
-        key = _key(live)
+        if event["type"] is None:
+            self._relisted.set()
         if event["type"] == "DELETED":
-            self._observed.lose_feed(key)
+            self._observed.lose_feed(_key(live), version_of(live))
         else:
-            self._observed.see_feed(key, live)
-        self._queue.add(key)
+            self._observed.see_feed(_key(live), live)
+        self._queue.add(_key(live))
 
     async def _on_child(self, event: Any, **_: Any) -> None:
         live: Manifest = event["object"]
-        feed = feed_of_labels(live)
-        if event["type"] is None and self.ready.is_set() and live["kind"] not in self._stale:
-            self._stale.add(live["kind"])
-            self._became_stale.set()
-        if feed is None:
-            return
-        if event["type"] == "DELETED":
-            if self._observed.lose(feed, _child_key(live), live["metadata"]["uid"]):
-                self._queue.add(feed)
-        else:
-            self._note(feed, live)
-
-    def _note(self, feed: FeedKey, live: Manifest) -> None:
-        if self._observed.see(feed, live):
-            self._queue.add(feed, _SETTLE_SECONDS)
+        if event["type"] is None:
+            self._relisted.set()
+        if event["type"] != "DELETED":
+            for feed in self._observed.see(live):
+                self._queue.add(feed, _SETTLE_SECONDS)
+        elif (holder := self._observed.lose(_child_key(live), version_of(live))) is not None:
+            self._queue.add(holder)
 
 
-def _settings(children: Collection[Resource]) -> kopf.OperatorSettings:
+def _settings(children: Collection[Resource], backoff: _Backoff) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     for resource in children:
         settings.watching.label_selectors[resource.group, resource.version, resource.plural] = FEED_LABEL
     settings.watching.connect_timeout = 5
     settings.watching.chunk_size = 500
-    settings.networking.error_backoffs = _Backoff()
+    settings.networking.error_backoffs = backoff
     settings.networking.request_timeout = 30
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = _NoDifferences()

@@ -10,7 +10,7 @@ from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Ke
 from fulltape_operator.observed import FeedKey, Health, Observed, feed_of_labels, seen
 from fulltape_operator.owned import MANAGER
 
-FEED = FeedKey("markets", "majors")
+FEED, ANOTHER = FeedKey("markets", "majors"), FeedKey("markets", "another")
 LABELS = {FEED_LABEL: "majors", FEED_NAMESPACE_LABEL: "markets"}
 
 
@@ -31,6 +31,12 @@ def of_ours(version: int, data: str, uid: str = "first") -> dict[str, Any]:
     return live
 
 
+def labelled(version: int, labels: dict[str, str]) -> dict[str, Any]:
+    live = of_ours(version, "a")
+    live["metadata"]["labels"] = labels
+    return live
+
+
 def health(kind: str, **fields: Any) -> Health:
     return seen(thing(1, kind, **fields)).health
 
@@ -45,80 +51,101 @@ def test_an_object_is_a_feed_s_by_both_labels() -> None:
 def test_the_newest_version_stays_in_whatever_order_versions_come(order: list[int]) -> None:
     observed = Observed()
     for version in order:
-        observed.see(FEED, of_ours(version, str(version)))
-    assert observed.children(FEED)[KEY].version == 5
+        observed.see(of_ours(version, str(version)))
     assert observed.children(FEED)[KEY] == seen(of_ours(5, "5"))
 
 
 def test_only_what_matters_to_a_pass_is_told() -> None:
     observed = Observed()
-    assert observed.see(FEED, of_ours(1, "a"))
-    assert not observed.see(FEED, of_ours(1, "a"))
-    assert not observed.see(FEED, of_ours(2, "a"))
-    assert observed.see(FEED, of_ours(3, "b"))
-    assert not observed.see(FEED, of_ours(2, "c"))
+    assert observed.see(of_ours(1, "a")) == {FEED}
+    assert not observed.see(of_ours(1, "a"))
+    assert not observed.see(of_ours(2, "a"))
+    assert observed.see(of_ours(3, "b")) == {FEED}
+    assert not observed.see(of_ours(2, "c"))
     deleting = of_ours(4, "b")
     deleting["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert observed.see(FEED, deleting)
+    assert observed.see(deleting) == {FEED}
 
 
 def test_a_deletion_is_not_undone_by_a_late_answer() -> None:
     observed = Observed()
-    observed.see(FEED, of_ours(1, "a"))
-    assert observed.lose(FEED, KEY, "first")
-    assert not observed.see(FEED, of_ours(2, "b"))
+    observed.see(of_ours(1, "a"))
+    assert observed.lose(KEY, 3) == FEED
+    assert not observed.see(of_ours(2, "b"))
     assert observed.children(FEED) == {}
-    assert not observed.lose(FEED, KEY, "first")
-    assert observed.see(FEED, of_ours(9, "a", uid="second"))  # another may take the name
+    assert observed.lose(KEY, 3) is None
+    assert observed.see(of_ours(9, "a", uid="second")) == {FEED}  # another may take the name
 
 
-def test_the_deletion_of_a_predecessor_leaves_its_successor() -> None:
+def test_late_news_of_a_predecessor_leave_its_successor() -> None:
     observed = Observed()
-    observed.see(FEED, of_ours(1, "a"))
-    observed.see(FEED, of_ours(5, "a", uid="second"))
-    assert not observed.lose(FEED, KEY, "first")
+    observed.see(of_ours(5, "a", uid="second"))
+    assert observed.lose(KEY, 4) is None
+    assert not observed.see(of_ours(3, "a", uid="first"))
     assert observed.children(FEED)[KEY].uid == "second"
 
 
-def test_late_news_of_a_predecessor_do_not_replace_its_successor() -> None:
+@pytest.mark.parametrize("label", [FEED_LABEL, FEED_NAMESPACE_LABEL])
+def test_what_lost_a_label_is_its_feed_s_again_when_it_has_it_again(label: str) -> None:
     observed = Observed()
-    observed.see(FEED, of_ours(5, "a", uid="second"))
-    assert not observed.see(FEED, of_ours(4, "a", uid="first"))
-    assert observed.children(FEED)[KEY].uid == "second"
+    observed.see(of_ours(1, "a"))
+    assert observed.see(labelled(2, {key: value for key, value in LABELS.items() if key != label})) == {FEED}
+    assert observed.children(FEED) == {}
+    assert not observed.see(of_ours(1, "a"))
+    assert observed.see(of_ours(3, "a")) == {FEED}
+    assert observed.lose(KEY, 2) is None, "the news of the loss are older"
+    assert KEY in observed.children(FEED)
 
 
-def test_what_a_list_did_not_show_is_missing() -> None:
+def test_an_object_that_goes_from_one_feed_to_another_and_back_is_one_s_at_a_time() -> None:
     observed = Observed()
-    observed.see(FEED, thing(1))
-    observed.see(FEED, thing(1, "Service", uid="other"))
-    assert [(feed, one.key) for feed, one in observed.missing("ConfigMap", [])] == [(FEED, KEY)]
-    assert observed.missing("ConfigMap", [(FEED, KEY)]) == []
+    observed.see(of_ours(1, "a"))
+    assert observed.see(labelled(2, {**LABELS, FEED_LABEL: "another"})) == {FEED, ANOTHER}
+    assert observed.children(FEED) == {}
+    assert KEY in observed.children(ANOTHER)
+    assert observed.see(of_ours(3, "a")) == {FEED, ANOTHER}
+    assert observed.children(ANOTHER) == {}
+    assert observed.lose(KEY, 4) == FEED
 
 
-def test_an_older_version_of_a_feed_does_not_replace_a_newer() -> None:
+def test_what_carries_no_feed_s_labels_is_nobody_s() -> None:
+    observed = Observed()
+    assert not observed.see(labelled(1, {}))
+    assert not observed.of_kind("ConfigMap")
+
+
+def test_children_are_found_by_their_kind() -> None:
+    observed = Observed()
+    observed.see(thing(1))
+    observed.see(thing(1, "Service", uid="other"))
+    assert [one.key for one in observed.of_kind("ConfigMap")] == [KEY]
+
+
+def test_late_news_of_a_feed_do_not_replace_newer_ones() -> None:
     observed = Observed()
     observed.see_feed(FEED, thing(5, "CryptoFeed"))
     observed.see_feed(FEED, thing(4, "CryptoFeed"))
     assert observed.feeds[FEED]["metadata"]["resourceVersion"] == "5"
     observed.see_feed(FEED, thing(6, "CryptoFeed"))
     assert observed.feeds[FEED]["metadata"]["resourceVersion"] == "6"
-    observed.see_feed(FEED, thing(7, "CryptoFeed", uid="made anew"))
-    assert observed.feeds[FEED]["metadata"]["uid"] == "made anew"
 
 
-def test_late_news_of_a_feed_do_not_replace_its_successor() -> None:
+def test_late_news_of_a_feed_leave_its_successor() -> None:
     observed = Observed()
     observed.see_feed(FEED, thing(5, "CryptoFeed", uid="second"))
-    observed.see_feed(FEED, thing(4, "CryptoFeed", uid="first"))
+    observed.see_feed(FEED, thing(3, "CryptoFeed", uid="first"))
+    observed.lose_feed(FEED, 4)
     assert observed.feeds[FEED]["metadata"]["uid"] == "second"
 
 
 def test_the_deletion_of_a_feed_is_not_undone_by_a_late_answer() -> None:
     observed = Observed()
     observed.see_feed(FEED, thing(1, "CryptoFeed"))
-    observed.lose_feed(FEED)
+    observed.lose_feed(FEED, 3)
     observed.see_feed(FEED, thing(2, "CryptoFeed"))
     assert FEED not in observed.feeds
+    observed.see_feed(FEED, thing(4, "CryptoFeed", uid="second"))
+    assert FEED in observed.feeds
 
 
 def status(**fields: Any) -> dict[str, Any]:
@@ -155,6 +182,14 @@ def test_a_workload_tells_why_it_has_no_pods() -> None:
     assert found.problem == "exceeded quota: pods; deadline exceeded"
 
 
+def test_what_a_workload_tells_of_its_well_being_is_no_problem() -> None:
+    conditions = [
+        {"type": "ReplicaFailure", "status": "False", "message": "not this"},
+        {"type": "Progressing", "status": "True", "message": "not this"},
+    ]
+    assert health("Deployment", spec={"replicas": 1}, status=status(conditions=conditions)).problem == ""
+
+
 @pytest.mark.parametrize("kind", ["KafkaTopic", "KafkaUser"])
 @pytest.mark.parametrize(
     ("conditions", "expected"),
@@ -167,6 +202,7 @@ def test_a_workload_tells_why_it_has_no_pods() -> None:
         ),
         ([{"type": "NotReady", "status": "True", "reason": "Odd"}], Health(ready=0, failed=True, problem="Odd")),
         ([{"type": "NotReady", "status": "True"}], Health(ready=0, failed=True, problem="is not ready")),
+        ([{}, {"type": "Ready"}], Health(ready=0, failed=True, problem="is not ready")),  # its CRD asks for nothing
     ],
 )
 def test_strimzi_s_objects_are_ready_when_its_operators_say_so(
@@ -207,11 +243,13 @@ ENDED = {"terminated": {"exitCode": 2, "message": "starting\nno such topic\n"}}
             {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes: memory"}]},
             Health(ready=0, problem="0/3 nodes: memory"),
         ),
+        ({"conditions": [{"type": "PodScheduled", "status": "True", "message": "not this"}]}, Health(ready=0)),
         (container(state={"waiting": {"reason": "ContainerCreating"}}), Health(ready=0)),
         (
             container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}),
             Health(ready=0, problem="ImagePullBackOff: no such image"),
         ),
+        (container(state={"waiting": {"message": "no such image"}}), Health(ready=0, problem="no such image")),
         (
             container(state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState=ENDED),
             Health(ready=0, problem="ended with code 2: no such topic"),
@@ -224,8 +262,10 @@ ENDED = {"terminated": {"exitCode": 2, "message": "starting\nno such topic\n"}}
         "new",
         "ready",
         "unschedulable",
+        "scheduled",
         "being made",
         "no image",
+        "no reason",
         "crash loop",
         "killed",
         "ended well",

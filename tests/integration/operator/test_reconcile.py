@@ -1,0 +1,66 @@
+"""Feeds wait for a kind that their cluster lacks, and go on once it is there.
+
+On a control plane of its own: with a CRD go all objects of its kind, whoever's they are.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.control_plane.plane import ControlPlane
+from tests.integration.operator.processes import OperatorProcess, eventually
+from tests.integration.operator.test_feeds import Feed
+
+pytestmark = pytest.mark.integration
+
+TOPICS = "kafkatopics.kafka.strimzi.io"
+
+
+@pytest.fixture
+def plane(programs: Path, crds: list[Path]) -> Iterator[ControlPlane]:
+    with ControlPlane(programs, crds) as plane:
+        yield plane
+
+
+@pytest.fixture
+def operator(plane: ControlPlane, tmp_path: Path) -> Iterator[OperatorProcess]:
+    with OperatorProcess(plane.kubeconfig, tmp_path, lease_namespace="default") as process:
+        yield process
+
+
+def test_without_the_kind_of_topics_what_runs_goes_on_nothing_is_begun_and_all_heals_when_it_is_back(
+    plane: ControlPlane, operator: OperatorProcess, crds: list[Path]
+) -> None:
+    plane.kubectl("create", "namespace", "later")
+    running, later = Feed(plane, "default"), Feed(plane, "later")
+
+    def lacks_the_kind(feed: Feed) -> bool:
+        return feed.reason() == "KindMissing"
+
+    def is_made(feed: Feed) -> bool:
+        return bool(feed.conditions()) and not lacks_the_kind(feed) and feed.is_complete()
+
+    running.apply()
+    eventually(partial(is_made, running), "the feed is made")
+    producer = running.child("statefulset", "majors-producer")["metadata"]["uid"]
+    plane.kubectl("delete", "crd", TOPICS)
+    later.apply()
+    for feed in (running, later):
+        eventually(partial(lacks_the_kind, feed), f"it is reported in {feed.namespace}")
+        assert "install Strimzi" in feed.conditions()["Ready"]["message"]
+    assert running.child("statefulset", "majors-producer")["metadata"]["uid"] == producer
+    assert not plane.get("statefulsets,deployments", "--namespace=later")["items"]
+
+    (strimzi,) = (path for path in crds if path.stem == "kafka.strimzi.io_kafkatopics")
+    plane.kubectl("apply", "--server-side", f"--filename={strimzi}")
+    plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"--filename={strimzi}")
+    for feed in (running, later):
+        eventually(partial(is_made, feed), f"all is made in {feed.namespace}")
+        events = plane.get("events.events.k8s.io", f"--namespace={feed.namespace}")["items"]
+        assert [event["reason"] for event in events].count("KindMissing") == 1, "it was told once"
+    assert running.child("statefulset", "majors-producer")["metadata"]["uid"] == producer
+    plane.kubectl("delete", "kafkatopic", "majors.trades", "--namespace=later")
+    eventually(later.is_complete, "topics are watched again")
+    assert operator.is_running(), "and it is the same process still"
