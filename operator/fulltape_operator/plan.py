@@ -36,11 +36,6 @@ class Plan:
     waiting: dict[Key, str] = field(default_factory=dict)
     """Changes that wait, and what for."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is to be done now."""
-        return not self.apply and not self.delete
-
 
 def plan(
     wanted: Sequence[Wanted],
@@ -61,7 +56,7 @@ def plan(
     rolling = [
         (one.child.component, key)
         for one in wanted
-        if (key := one.child.key).kind in WORKLOADS and key in there and there[key].health.rolling
+        if (key := one.child.key).kind in WORKLOADS and (key not in there or there[key].health.rolling)
     ]
     for one in wanted:
         key, component = one.child.key, one.child.component

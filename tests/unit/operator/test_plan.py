@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +42,7 @@ ALL = [SETTINGS, PRODUCER, *PANES, MONITOR]
 
 
 def test_what_is_as_wanted_is_left_alone() -> None:
-    assert plan(ALL, seen(*map(there, ALL)), {}).is_empty
+    assert plan(ALL, seen(*map(there, ALL)), {}) == Plan()
 
 
 def test_all_that_is_missing_is_made_at_once_in_the_order_of_stages() -> None:
@@ -51,15 +52,15 @@ def test_all_that_is_missing_is_made_at_once_in_the_order_of_stages() -> None:
 def test_what_differs_is_applied_unless_the_server_is_known_to_keep_it_so() -> None:
     drifted = seen(*map(there, ALL)) | seen(there(SETTINGS, "other"))
     assert applied(plan(ALL, drifted, {})) == ["settings"]
-    assert plan(ALL, drifted, {SETTINGS.child.key: ("new", "other")}).is_empty
+    assert plan(ALL, drifted, {SETTINGS.child.key: ("new", "other")}) == Plan()
 
 
 def test_what_is_not_wanted_any_more_is_deleted_but_never_what_is_not_of_our_making() -> None:
     old = wanted("Service", "monitor", "old")
     pod = wanted("Pod", "monitor", "pod")
     assert [one.key.name for one in plan(ALL, seen(*map(there, ALL), there(old)), {}).delete] == ["old"]
-    assert plan(ALL, seen(*map(there, ALL), there(old, None), there(pod)), {}).is_empty
-    assert plan(ALL, seen(*map(there, ALL), there(old)), {}, [old.child.key]).is_empty
+    assert plan(ALL, seen(*map(there, ALL), there(old, None), there(pod)), {}) == Plan()
+    assert plan(ALL, seen(*map(there, ALL), there(old)), {}, [old.child.key]) == Plan()
 
 
 def test_spark_changes_after_the_producers_and_one_stream_after_the_other() -> None:
@@ -94,6 +95,19 @@ def test_streams_that_are_both_down_are_changed_at_once() -> None:
     assert applied(plan(ALL, old, {})) == ["panes-0", "panes-1"]
 
 
+def test_a_stream_that_is_on_its_way_itself_does_not_wait_for_itself() -> None:
+    still_up = Health(ready=1, wanted=1, rolling=True)
+    assert applied(plan(ALL, seen(*map(there, ALL)) | seen(there(PANES[0], "old", still_up)), {})) == ["panes-0"]
+
+
+@pytest.mark.parametrize(("gone", "changed"), [(PANES[1], PANES[0]), (PRODUCER, PANES[0])], ids=["stream", "producers"])
+def test_a_stream_that_runs_is_not_changed_while_what_it_waits_for_is_gone(gone: Wanted, changed: Wanted) -> None:
+    present = seen(*(there(one) for one in ALL if one is not gone)) | seen(there(changed, "old"))
+    found = plan(ALL, present, {})
+    assert applied(found) == [gone.child.key.name]
+    assert set(found.waiting) == {changed.child.key}
+
+
 def test_making_anew_what_is_gone_waits_for_nothing() -> None:
     present = seen(*(there(one, "old", ROLLING) for one in (PRODUCER, PANES[0])))
     assert "panes-1" in applied(plan(ALL, present, {}))
@@ -114,9 +128,22 @@ def test_settings_stay_while_pods_may_still_be_started_with_them() -> None:
     assert [one.key.name for one in plan(ALL, present, {}).delete] == ["settings-before"]
 
 
+def test_settings_stay_while_their_program_is_being_deleted_to_be_made_anew() -> None:
+    old = wanted("ConfigMap", "monitor", "settings-before")
+    present = seen(*map(there, ALL), there(old)) | seen(there(MONITOR, "old", deleting=True))
+    assert not plan(ALL, present, {}).delete
+
+
+def test_what_no_pod_is_started_with_is_deleted_while_pods_are_on_their_way() -> None:
+    old = wanted("Service", "monitor", "old")
+    present = seen(*map(there, ALL), there(old)) | seen(there(PRODUCER, "new", ROLLING))
+    assert [one.key.name for one in plan(ALL, present, {}).delete] == ["old"]
+
+
 def test_what_is_being_deleted_is_waited_for() -> None:
     found = plan(ALL, seen(*map(there, ALL)) | seen(there(MONITOR, "old", deleting=True)), {})
-    assert found.is_empty
+    assert not found.apply
+    assert not found.delete
     assert MONITOR.child.key in found.waiting
 
 
