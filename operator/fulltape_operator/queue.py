@@ -67,23 +67,19 @@ class WorkQueue(Generic[Key]):
                     await self._changed.wait()
 
     def done(self, key: Key, *, failed: bool = False, at_least_seconds: float = 0.0) -> None:
-        """Give a key back; one that failed comes again later, and later each time, with some chance in it."""
-        del self._working[key]
-        again = self._again.pop(key, None)
-        if failed:
-            failures = self._failures[key] = self._failures.get(key, 0) + 1
-            wait = min(_FIRST_SECONDS * 2 ** min(failures - 1, 16), _MOST_SECONDS) * random.uniform(0.8, 1.2)  # noqa: S311
-            self.add(key, max(wait, at_least_seconds))
-            return
-        self._failures.pop(key, None)
-        if again is not None:
-            self.add(key, max(0.0, again - _now()))
+        """Give a key back; one that failed comes again later, and later each time, with some chance in it.
 
-    def forget(self, key: Key) -> None:
-        """Drop what is known of a key that is gone."""
-        self._due.pop(key, None)
-        self._again.pop(key, None)
-        self._failures.pop(key, None)
+        One that was added meanwhile does not wait for that: what it failed of may have changed.
+        """
+        del self._working[key]
+        if (again := self._again.pop(key, None)) is not None:
+            self.add(key, max(0.0, again - _now(), at_least_seconds))
+        if not failed:
+            self._failures.pop(key, None)
+            return
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        wait = min(_FIRST_SECONDS * 2 ** min(failures - 1, 16), _MOST_SECONDS) * random.uniform(0.8, 1.2)  # noqa: S311
+        self.add(key, max(wait, at_least_seconds))
 
 
 def _now() -> float:

@@ -118,11 +118,31 @@ def test_what_fails_waits_longer_each_time_up_to_a_bound_until_it_succeeds() -> 
     in_fake_time(story())
 
 
+def test_what_changed_while_its_pass_failed_does_not_wait_for_the_next_try() -> None:
+    async def story() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add("a")
+        for _ in range(10):
+            await queue.get()
+            queue.done("a", failed=True)
+        await queue.get()
+        queue.add("a", 1)
+        began = now()
+        queue.done("a", failed=True)
+        assert await queue.get() == "a"
+        assert now() - began == 1
+        queue.done("a", failed=True)
+        assert await taken(queue, 60) is None  # it failed too often to be tried again soon by itself
+
+    in_fake_time(story())
+
+
 def test_the_api_server_s_wish_to_be_left_alone_is_respected() -> None:
     async def story() -> None:
         queue: WorkQueue[str] = WorkQueue()
         queue.add("a")
         await queue.get()
+        queue.add("a")
         queue.done("a", failed=True, at_least_seconds=60)
         assert await taken(queue, 59) is None
         assert await taken(queue, 2) == "a"
