@@ -118,7 +118,7 @@ def _rounded(value: float | None) -> float | None:
 
 def _coarse(lag: float) -> int:
     """Round a number of messages up to a power of two: a lag of a few is none."""
-    return 0 if lag < 100 else 2 ** math.ceil(math.log2(lag))
+    return 0 if lag < 100 else 1 << (math.ceil(lag) - 1).bit_length()
 
 
 def _minute(seconds: float) -> str:

@@ -69,7 +69,7 @@ class Circumstances:
 def status_of(found: Circumstances, old: Mapping[str, Any], now: str) -> Status:
     """Return the status of a feed; ``now`` (RFC 3339) is when a condition changed that did."""
     conditions = {
-        "TopicsReady": _topics(found),
+        "TopicsReady": _topics(found, made=_by_type(old).get("TopicsReady", {}).get("status") == "True"),
         "ProducersReady": _programs(found, ("producer",), "Producers"),
     }
     if found.feed.spec.analytics is not None:
@@ -148,14 +148,17 @@ _WELL = {
 }
 
 
-def _topics(found: Circumstances) -> Problem | None:
+def _topics(found: Circumstances, *, made: bool) -> Problem | None:
+    """Return what is wrong with the topics; ``made`` is whether they were well before."""
     kinds = ("KafkaTopic", "KafkaUser")
     if (problem := _of_objects(found, [key for key in _keys(found) if key.kind in kinds])) is not None:
         return problem
     if found.feed.spec.kafka.topics_managed_by == "Admin":
-        made = found.feed.spec.suspend or any(seen.health.ready for seen in _seen(found, WORKLOADS))
-        why = "the programs make the topics when they start, and none of them runs yet"
-        return None if made else Problem("TopicsNotMade", why)
+        when = "the programs make the topics when they start"
+        if found.feed.spec.suspend:
+            return None if made else Problem("Suspended", f"{when}; set spec.suspend to false to start them")
+        runs = any(seen.health.ready for seen in _seen(found, WORKLOADS))
+        return None if runs else Problem("TopicsNotMade", f"{when}, and none of them runs yet")
     keys = [key for key in _keys(found) if key.kind in kinds]
     unready = [key for key in keys if key not in found.there or not found.there[key].health.ready]
     return _of_strimzi(found, unready) if unready else None

@@ -108,8 +108,8 @@ class Recent(Generic[Key]):
         return {key: value - first.get(key, 0.0) for key, value in last.items()}
 
     def per_second(self) -> float | None:
-        """Return what all counters together gained a second; None before there are two readings."""
-        if len(self._history) < 2:
+        """Return what all counters together gained a second; None before two readings, and while there are none."""
+        if len(self._history) < 2 or not self._history[-1][1]:
             return None
         return sum(self.gained().values()) / (self._history[-1][0] - self._history[0][0])
 

@@ -2,7 +2,7 @@
 
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL
@@ -24,7 +24,7 @@ def observe(observed: Observed, name: str, address: str) -> None:
     labels = {FEED_LABEL: FEED.name, FEED_NAMESPACE_LABEL: FEED.namespace}
     metadata = {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1", "labels": labels}
     status = {"podIP": address, "conditions": [{"type": "Ready", "status": "True"}]}
-    observed.see(FEED, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status})
+    observed.see({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status})
 
 
 async def test_figures_come_from_producers_and_monitor_and_are_rounded_and_go_with_their_pods() -> None:
@@ -87,6 +87,14 @@ def test_figures_of_several_shards_are_put_together() -> None:
 
 def test_what_no_pod_serves_is_unknown_and_not_zero() -> None:
     assert summed_up() == summed_up(producer_0="", monitor="") == Figures()
+
+
+def test_the_rate_is_unknown_while_the_monitor_alone_answers() -> None:
+    readings = Readings(Observed())
+    for _ in range(2):
+        found = readings._sum_up(FEED, {"majors-monitor": "fulltape_backlog 5\n"})
+    assert found.consumer_lag == 0
+    assert found.trades_per_second is None
 
 
 def test_the_producers_own_backlog_is_no_lag_of_a_consumer() -> None:
@@ -166,6 +174,7 @@ def test_a_rounded_figure_is_near_and_stays_as_it_is_when_rounded_again(value: f
 
 
 @given(st.integers(0, 10**15))
+@example(2**49 + 1)
 def test_a_small_lag_is_none_and_a_large_one_is_never_said_to_be_smaller(lag: int) -> None:
     found = _coarse(lag)
     assert found == 0 if lag < 100 else lag <= found < 2 * lag

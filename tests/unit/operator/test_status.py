@@ -8,6 +8,7 @@ import pytest
 from fulltape.feed.model import CryptoFeed
 from fulltape_operator.desired import desired_state
 from fulltape_operator.desired.child import Key
+from fulltape_operator.desired.kafka import required_secrets
 from fulltape_operator.observed import Health, Seen
 from fulltape_operator.plan import WORKLOADS, Wanted
 from fulltape_operator.platform import Platform
@@ -209,6 +210,23 @@ def test_a_suspended_feed_says_that_it_is_suspended_whoever_makes_its_topics() -
     health = {one.child.key: asleep for one in circumstances(MSK).wanted if one.child.key.kind in WORKLOADS}
     found = told(status(changed(MSK, suspend=True), health))
     assert found["Ready"] == ("False", "Suspended")
+
+
+def test_topics_of_a_suspended_feed_are_ready_only_if_its_programs_made_them_before() -> None:
+    asleep = circumstances(changed(MSK, suspend=True))
+    asleep = replace(asleep, there={})
+    assert told(status_of(asleep, {}, NOW))["TopicsReady"] == ("False", "Suspended")
+    awake = status(MSK)
+    assert told(awake)["TopicsReady"] == ("True", "TopicsReady")
+    assert told(status_of(asleep, awake, NOW))["TopicsReady"] == ("True", "TopicsReady")
+
+
+def test_a_missing_secret_that_kafka_and_the_database_share_is_said_of_the_producers_too() -> None:
+    warehouse = MSK.to_dict()["spec"]["warehouse"]
+    redshift = {**warehouse["redshift"], "secretRef": {"name": "msk-fulltape"}}
+    feed = changed(MSK, warehouse={**warehouse, "redshift": redshift})
+    found = told(status(feed, secrets=required_secrets(feed)))
+    assert found["ProducersReady"] == found["WarehouseReady"] == ("False", "SecretMissing")
 
 
 def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
