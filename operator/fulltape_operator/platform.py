@@ -76,7 +76,7 @@ def load_platform(path: Path) -> Platform:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     try:
-        return Platform.model_validate(data if data is not None else {})
+        return Platform.model_validate(data if data is not None else {}, by_alias=True, by_name=False)
     except ValidationError as error:
         wrong = "; ".join(f"{dotted(part['loc'])}: {part['msg']}" for part in error.errors(include_url=False))
         raise ConfigurationError(f"{path}: {wrong}") from error

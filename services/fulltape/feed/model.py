@@ -157,13 +157,14 @@ DnsLabel = Annotated[
         "digit",
     ),
 ]
+_DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 DnsName = Annotated[
     str,
     Shape(
-        "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        _DNS_SUBDOMAIN,
         253,
-        "is not a Kubernetes name; write lower-case letters, digits, '-' and '.', beginning and ending with a letter "
-        "or digit",
+        "is not a Kubernetes name; write lower-case letters, digits, '-' and '.', with a letter or digit at both ends "
+        "and on both sides of each '.'",
     ),
 ]
 FeedName = Annotated[
@@ -315,10 +316,10 @@ class TopicSettings(FeedModel):
         Annotated[
             str,
             Shape(
-                "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+                _DNS_SUBDOMAIN,
                 100,
-                "can't begin a topic's name; write lower-case letters, digits, '-' and '.', beginning and ending with "
-                "a letter or digit",
+                "can't begin a topic's name; write lower-case letters, digits, '-' and '.', with a letter or digit at "
+                "both ends and on both sides of each '.'",
             ),
         ]
         | None

@@ -141,6 +141,7 @@ BAD = [
     Bad(
         "with an underscore in the prefix", "partitions: 6", "prefix: a_b", "topics.prefix", "write lower-case letters"
     ),
+    Bad("with two dots in the prefix", "partitions: 6", "prefix: a..b", "topics.prefix", "on both sides of each '.'"),
     Bad(
         "with a volume without unit",
         "size: 5Gi",

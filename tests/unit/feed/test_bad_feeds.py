@@ -433,7 +433,7 @@ BAD = [
         [
             (
                 "12: spec.kafka.topics.prefix: 'my_feed' can't begin a topic's name; write lower-case "
-                "letters, digits, '-' and '.', beginning and ending with a letter or digit"
+                "letters, digits, '-' and '.', with a letter or digit at both ends and on both sides of each '.'"
             )
         ],
     ),

@@ -46,6 +46,7 @@ networkPolicies: false
     ("text", "words"),
     [
         ("podMonitor: true", ["podMonitor", "not permitted"]),
+        ("pod_monitors: true", ["pod_monitors", "not permitted"]),
         ("images: {service: a}", ["images.service", "not permitted"]),
         ("imagePullPolicy: Sometimes", ["imagePullPolicy", "'IfNotPresent', 'Always' or 'Never'"]),
         ("imagePullSecrets: regcred", ["imagePullSecrets", "tuple"]),
