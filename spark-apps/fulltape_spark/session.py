@@ -1,15 +1,18 @@
 """Starts Spark for a streaming application: its JVM, what that is told, and what makes its start short.
 
 A JVM that has read, verified and linked some 15,000 classes once can map them from a file (class data sharing), which
-halves a start. A child process writes that file, at low priority, after a start that had none.
+halves a start. A child process writes that file, at low priority, after a start that had none; an image, whose files
+can't be written later, gets it by ``python -m fulltape_spark.session``.
 """
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +27,11 @@ from fulltape.local.java import find_java
 
 MASTER_VARIABLE = "FULLTAPE_SPARK_MASTER"
 """Environment variable with a Spark master, such as ``k8s://https://...``, in place of threads of the driver."""
+
+SETTINGS_VARIABLE = "FULLTAPE_SPARK_SETTINGS"
+"""Environment variable with the path of further settings: a JSON object of texts.
+
+Spark's own file for them would be in a folder on the class path, and a class archive is of one class path alone."""
 
 ADDRESS_VARIABLE = "FULLTAPE_SPARK_ADDRESS"
 """Environment variable with the driver's address as executors reach it: in a cluster, the pod's."""
@@ -69,6 +77,8 @@ class Spark:
             "spark.master": os.environ.get(MASTER_VARIABLE) or f"local[{slots}]",
             "spark.driver.memory": f"{heap_mib}m",
             "spark.driver.extraClassPath": os.pathsep.join(map(str, connector)),
+            # Executors are of the driver's image, and what is slow there is as slow.
+            "spark.executor.extraJavaOptions": shlex.join(flags),
             "spark.driver.extraJavaOptions": shlex.join(flags),
             "spark.driver.bindAddress": address,
             "spark.driver.host": address,
@@ -76,6 +86,7 @@ class Spark:
             "spark.ui.showConsoleProgress": "false",
             "spark.sql.catalogImplementation": "in-memory",
             **settings,
+            **_cluster_settings(),
         }.items():
             builder = builder.config(key, value)
         # What pyspark's own shell scripts need to find the same Java, and to start their small helper JVM quickly.
@@ -103,9 +114,9 @@ class Spark:
         stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
         return sum(stage.numActiveTasks for stage in stages if stage is not None)
 
-    def quicken_next_start(self) -> None:
-        """Write the class archive where there is none, without waiting for it."""
-        self._archive.write(self.jvm.java.lang.System.getProperty("java.class.path"))
+    def quicken_next_start(self) -> "subprocess.Popen[bytes] | None":
+        """Write the class archive where there is none, without waiting for it; return the process that does."""
+        return self._archive.write(self.jvm.java.lang.System.getProperty("java.class.path"))
 
     def stop(self) -> None:
         """End Spark and its JVM; says nothing of what is lost with it."""
@@ -119,6 +130,11 @@ class Spark:
             gateway.proc.wait(3)
         except subprocess.TimeoutExpired:
             gateway.proc.kill()
+
+
+def _cluster_settings() -> Mapping[str, str]:
+    path = os.environ.get(SETTINGS_VARIABLE)
+    return {} if path is None else json.loads(Path(path).read_text())
 
 
 class _ClassArchive:
@@ -140,10 +156,10 @@ class _ClassArchive:
             return [f"-XX:SharedArchiveFile={self._archive}", "-Xlog:cds=off"]
         return [f"-XX:DumpLoadedClassList={self._classes}"]
 
-    def write(self, class_path: str) -> None:
+    def write(self, class_path: str) -> "subprocess.Popen[bytes] | None":
         """Start a JVM that writes the archive from the classes noted so far."""
         if not self._classes.exists():
-            return
+            return None
         part = self._archive.with_suffix(f".{os.getpid()}.part")
         command = [
             *("nice", "-n", "19", self._java, "-Xshare:dump", "-Xlog:disable", "-Xmx512m", "-XX:+UseG1GC"),
@@ -152,9 +168,29 @@ class _ClassArchive:
         ]
         script = f"{shlex.join(map(str, command))} && mv {shlex.quote(str(part))} {shlex.quote(str(self._archive))}"
         _log.info("writing the class archive that makes later starts quicker: %s", self._archive)
-        subprocess.Popen(
+        return subprocess.Popen(
             ["/bin/sh", "-c", f"{script}; rm -f {shlex.quote(str(self._classes))} {shlex.quote(str(part))}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+
+def _main() -> None:
+    """Write the class archive of this installation from what a small stream loads, and wait for it.
+
+    Executors map it too; what class path it is of is written beside it, for them to have the same.
+    """
+    with Spark(slots=1, settings={}, heap_mib=512) as spark:
+        stream = spark.session.readStream.format("rate").load().groupBy("value").count()
+        query = stream.writeStream.format("noop").outputMode("update").trigger(once=True).start()
+        query.awaitTermination()
+        class_path = spark.jvm.java.lang.System.getProperty("java.class.path")
+        writer = spark.quicken_next_start()
+    if writer is not None and writer.wait():
+        sys.exit("the class archive could not be written")
+    (cache_folder() / "spark.classpath").write_text(class_path)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,7 +1,7 @@
 """What a feed wants of Kafka: Strimzi's KafkaTopics and a KafkaUser with the least rights, and where Secrets are."""
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import topic_specs
@@ -82,15 +82,18 @@ def copied_secrets(feed: CryptoFeed) -> dict[str, str]:
 
 
 def required_secrets(feed: CryptoFeed) -> dict[str, str]:
-    """Return the Secrets that somebody else must make in the feed's namespace: name to the field that asks for it."""
+    """Return the Secrets that somebody else must make in the feed's namespace: name to the field that asks for it.
+
+    Of several fields that name the same, the one that most programs read.
+    """
     kafka, warehouse = feed.spec.kafka, feed.spec.warehouse
     found = {}
-    if kafka.authentication.secret_ref is not None:
-        found[kafka.authentication.secret_ref.name] = "spec.kafka.authentication.secretRef"
-    if kafka.tls is not None and kafka.tls.ca_secret_ref is not None:
-        found[kafka.tls.ca_secret_ref.name] = "spec.kafka.tls.caSecretRef"
     if warehouse is not None and warehouse.redshift is not None:
         found[warehouse.redshift.secret_ref.name] = "spec.warehouse.redshift.secretRef"
+    if kafka.tls is not None and kafka.tls.ca_secret_ref is not None:
+        found[kafka.tls.ca_secret_ref.name] = "spec.kafka.tls.caSecretRef"
+    if kafka.authentication.secret_ref is not None:
+        found[kafka.authentication.secret_ref.name] = "spec.kafka.authentication.secretRef"
     return found
 
 
@@ -118,17 +121,25 @@ def _topics(feed: CryptoFeed) -> list[Manifest]:
 
 
 def _user(feed: CryptoFeed) -> Manifest:
-    """Return the user of all of a feed's programs: its own topics, transactions and groups, and nothing else."""
+    """Return the user of all of a feed's programs: rights on its own topics, transactions and groups, on nothing else.
+
+    Not on all that its prefix begins: the feeds desk and desk.majors may share a Kafka.
+    """
     cluster, prefix = feed.spec.kafka.strimzi_cluster, feed.topics.prefix
     assert cluster is not None  # makes_user
-    operations = ["Describe", "DescribeConfigs", "Read", "Write"]
-    if feed.spec.kafka.topics_managed_by == "Admin":
-        operations += ["Create", "Delete"]
-    acls: list[dict[str, Any]] = [
-        _acl("topic", f"{prefix}.", operations),
-        _acl("group", f"{prefix}.", ["Describe", "Read"]),
-        _acl("transactionalId", f"{prefix}.", ["Describe", "Write"]),
-    ]
+    topics = [topic.name for topic in topic_specs(feed)]
+    using = ["Describe", "DescribeConfigs", "Read", "Write"]
+    making = [*using, "Create", "Delete"]
+    managing = making if feed.spec.kafka.topics_managed_by == "Admin" else using
+    acls = [_acl("topic", topic, managing) for topic in topics]
+    # What Spark's programs warm up with is theirs alone, and lasts for seconds.
+    acls.append(_acl("topic", f"{prefix}.panes-", making, pattern="prefix"))
+    # A shard's transactions carry its number, and others' numbers while the number of shards changes.
+    acls.append(_acl("transactionalId", f"{feed.topics.trades}.", ["Describe", "Write"], pattern="prefix"))
+    acls.append(_acl("transactionalId", f"{prefix}.monitor", ["Describe", "Write"]))
+    groups = [f"{topic}." for topic in topics] + [f"{prefix}.{program}-" for program in ("panes", "archive")]
+    acls += [_acl("group", group, ["Describe", "Read"], pattern="prefix") for group in groups]
+    acls += [_acl("group", f"{prefix}.{program}", ["Describe", "Read"]) for program in ("monitor", "dashboard")]
     return manifest(
         _API,
         "KafkaUser",
@@ -144,9 +155,11 @@ def _user(feed: CryptoFeed) -> Manifest:
     )
 
 
-def _acl(kind: str, prefix: str, operations: list[str]) -> dict[str, Any]:
+def _acl(
+    kind: str, name: str, operations: list[str], pattern: Literal["literal", "prefix"] = "literal"
+) -> dict[str, Any]:
     return {
-        "resource": {"type": kind, "name": prefix, "patternType": "prefix"},
+        "resource": {"type": kind, "name": name, "patternType": pattern},
         "operations": sorted(operations),
         "host": "*",
     }

@@ -1,7 +1,7 @@
 """Spark on Kubernetes without an operator of its own: the driver is the program's pod, and makes its executors itself.
 
-Spark calls this client mode. The driver reads ``spark-defaults.conf`` from a ConfigMap, and from it the template of its
-executors' pods; they belong to the driver's pod, and go with it.
+Spark calls this client mode. The driver reads its settings from a ConfigMap, and from it the template of its executors'
+pods; they belong to the driver's pod, and go with it.
 """
 
 import json
@@ -16,6 +16,7 @@ from fulltape_operator.desired.settings import settings
 from fulltape_operator.platform import Platform
 
 _CONF_FOLDER = "/etc/fulltape/spark"
+_SETTINGS_FILE = "settings.json"
 _TEMPLATE_FILE = "executor.json"
 _EXECUTOR_MIB = 1024
 _EXECUTOR_OVERHEAD_MIB = 512
@@ -27,9 +28,9 @@ _API_SERVER = "k8s://https://kubernetes.default.svc"
 def driver_settings(feed: CryptoFeed, workload: Workload, platform: Platform) -> Child:
     """Return the ConfigMap with Spark's settings and the template of executors for one stream."""
     properties = _properties(feed, workload, platform)
-    conf = "".join(f"{key} {value}\n" for key, value in sorted(properties.items()))
-    template = json.dumps(_executor_template(feed, workload, platform), indent=1, sort_keys=True)
-    return settings(feed, "panes", f"{workload.name}-spark", {"spark-defaults.conf": conf, _TEMPLATE_FILE: template})
+    files = {_SETTINGS_FILE: properties, _TEMPLATE_FILE: _executor_template(feed, workload, platform)}
+    content = {name: json.dumps(value, indent=1, sort_keys=True) for name, value in files.items()}
+    return settings(feed, "panes", f"{workload.name}-spark", content)
 
 
 def driver_environment() -> list[Mapping[str, Any]]:
@@ -42,7 +43,7 @@ def driver_environment() -> list[Mapping[str, Any]]:
         {"name": "FULLTAPE_SPARK_MASTER", "value": _API_SERVER},
         {"name": "FULLTAPE_SPARK_ADDRESS", "valueFrom": own("status.podIP")},
         {"name": "FULLTAPE_POD_NAME", "valueFrom": own("metadata.name")},
-        {"name": "SPARK_CONF_DIR", "value": _CONF_FOLDER},
+        {"name": "FULLTAPE_SPARK_SETTINGS", "value": f"{_CONF_FOLDER}/{_SETTINGS_FILE}"},
     ]
 
 

@@ -10,6 +10,8 @@ from hypothesis import assume, given, settings
 
 from fulltape.feed.load import load_feed, parse_feed
 from fulltape.feed.model import CryptoFeed
+from fulltape.kafka import topic_specs
+from fulltape.producer.writer import pen_ids
 from fulltape.workloads import workloads
 from fulltape_operator.desired import desired_state
 from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Child, Key, Stage
@@ -241,3 +243,42 @@ def test_topics_are_deleted_by_a_job_that_ends_and_has_the_credentials() -> None
     assert given_feed.spec.kafka == MSK.spec.kafka
     assert given_feed.spec.channels == MSK.spec.channels
     assert given_feed.spec.analytics == MSK.spec.analytics
+
+
+def allowed(feed: CryptoFeed, kind: str, name: str) -> set[str]:
+    """Return what Kafka lets a feed's user do with something, as its ACLs say."""
+    (user,) = (child.manifest for key, child in state(feed).items() if key.kind == "KafkaUser")
+    return {
+        operation
+        for acl in user["spec"]["authorization"]["acls"]
+        if acl["resource"]["type"] == kind
+        and (
+            name == acl["resource"]["name"]
+            if acl["resource"]["patternType"] == "literal"
+            else name.startswith(acl["resource"]["name"])
+        )
+        for operation in acl["operations"]
+    }
+
+
+@pytest.mark.parametrize("manager", ["Strimzi", "Admin"])
+def test_a_feed_s_user_may_do_what_its_programs_do_and_nothing_with_a_feed_whose_name_goes_on(manager: str) -> None:
+    kafka = STRIMZI.to_dict()["spec"]["kafka"]
+    feed, other = (
+        changed(STRIMZI, kafka={**kafka, "topics": {"prefix": prefix}, "topicManagement": manager})
+        for prefix in ("desk", "desk.majors")
+    )
+    for topic in topic_specs(feed):
+        assert {"Read", "Write"} <= allowed(feed, "topic", topic.name)
+        assert ("Delete" in allowed(feed, "topic", topic.name)) == (manager == "Admin")
+    warm_up = "desk.panes-0.warmup-1b2c3d4e.trades"
+    assert {"Create", "Delete", "Read", "Write"} <= allowed(feed, "topic", warm_up)
+    transactions = [*pen_ids(feed.topics, "1-of-2"), "desk.monitor"]
+    assert all(allowed(feed, "transactionalId", name) == {"Describe", "Write"} for name in transactions)
+    groups = ["desk.trades.audit", "desk.trades.tape-reader", "desk.windows.beginning", "desk.dashboard"]
+    groups += ["desk.monitor", "desk.panes-0-5c1f-executor", "desk.archive-records-5c1f-driver-0"]
+    assert all(allowed(feed, "group", name) == {"Describe", "Read"} for name in groups)
+    assert not any(allowed(feed, "topic", topic.name) for topic in topic_specs(other))
+    others = [*pen_ids(other.topics, "0-of-1"), "desk.majors.monitor"]
+    assert not any(allowed(feed, "transactionalId", name) for name in others)
+    assert not any(allowed(feed, "group", name.replace("desk.", "desk.majors.")) for name in groups)
