@@ -59,11 +59,19 @@ class OperatorProcess:
 
     def kill(self) -> None:
         """End it as a machine that fails does."""
-        self._signal(signal.SIGKILL)
+        self._end(signal.SIGKILL)
 
     def stop(self) -> None:
         """End it as Kubernetes does."""
-        self._signal(signal.SIGTERM)
+        self._end(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """Let it stand still, as a machine that is out of memory or is being moved does."""
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._send(signal.SIGCONT)
 
     def is_running(self) -> bool:
         """Tell whether it has not ended."""
@@ -73,8 +81,12 @@ class OperatorProcess:
         """Return all that it said."""
         return self._log.read_text() if self._log.exists() else ""
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
-            self._process.send_signal(number)
+            self._send(number)
             self._process.wait(30)
             self._process = None
