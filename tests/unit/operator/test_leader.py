@@ -175,6 +175,22 @@ def test_a_renewal_that_is_seen_late_still_counts_in_full() -> None:
     in_fake_time(drill())
 
 
+def test_a_holder_whose_requests_hang_stops_before_the_other_works() -> None:
+    """It learns of no refusal: its own clock alone tells it that its time is up."""
+
+    async def drill() -> None:
+        lease = Lease()
+        never: Course = (1000.0, 0.0, "answered")
+        hanging = [*[AT_ONCE] * 6, *[never] * 100]
+        holder, other = candidate(Connection(lease, hanging), "holder"), candidate(Connection(lease), "other")
+        async with running(holder):
+            await watch([holder, other], 0.5)  # so that it does not look at the moments of the renewals
+            async with running(other):
+                assert await watch([holder, other], 30) == {0, 1}
+
+    in_fake_time(drill())
+
+
 def test_the_other_goes_on_within_seconds_after_the_holder_fell_silent() -> None:
     async def drill() -> None:
         for silent_after in (1.0, 2.0, 2.5, 3.9, 11.3):
@@ -207,11 +223,13 @@ def test_who_ends_in_good_order_stops_and_gives_the_lease_back_at_once() -> None
     in_fake_time(drill())
 
 
-def test_the_holder_works_on_while_single_renewals_fail() -> None:
+@pytest.mark.parametrize("others", [4, 5], ids=["reads", "writes"])
+def test_the_holder_works_on_while_single_renewals_fail(others: int) -> None:
+    """Each renewal is a read and a write, and of every third one of the two is lost."""
+
     async def drill() -> None:
         lease = Lease()
-        # Each renewal is a read and a write; of three renewals one is lost.
-        lost: list[Course] = [*[AT_ONCE] * 4, (0.0, 0.0, "not sent")]
+        lost: list[Course] = [*[AT_ONCE] * others, (0.0, 0.0, "not sent")]
         holder, other = candidate(Connection(lease, lost), "holder"), candidate(Connection(lease), "other")
         async with running(holder, other):
             await until_leads(holder, [other])

@@ -92,6 +92,12 @@ def live(spec: Any, account: dict[str, Any]) -> dict[str, Any]:
             "uid": "1",
             "labels": {"ours": "1", OTHERS: "2"},
             "managedFields": [
+                {
+                    "manager": MANAGER,
+                    "operation": "Apply",
+                    "subresource": "status",
+                    "fieldsV1": {"f:status": {"f:ready": {}}},
+                },
                 {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {f"f:{OTHERS}": {}}}},
                 {
                     "manager": MANAGER,
