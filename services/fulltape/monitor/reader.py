@@ -149,7 +149,9 @@ class Reader:
             if error is None:
                 fresh.append(message)
                 self._at_end[place] = False
-                self._written_ms[place] = message.timestamp()[1]
+                # Several writers of a partition are not in order to the millisecond. Were this to go back, what waits
+                # could be later than it for ever: of a partition with much that waits no more is read until it is less.
+                self._written_ms[place] = max(self._written_ms[place], message.timestamp()[1])
                 self._received[place] = (message.offset() or 0) + 1
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local errors
                 self._at_end[place] = True
