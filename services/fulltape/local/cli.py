@@ -24,14 +24,23 @@ def local() -> None:
     help="Folder that keeps the data.  [default: $XDG_DATA_HOME/fulltape/kafka or ~/.local/share/fulltape/kafka]",
 )
 @click.option("--ephemeral", is_flag=True, help="Throw the data away at the end.")
+@click.option(
+    "--advertise",
+    metavar="HOST",
+    help="Listen on all addresses, and tell clients to come to HOST: for containers and networks of one's own, as "
+    "nothing is encrypted.",
+)
 @click.option("--heap-mib", type=click.IntRange(min=128), default=512, show_default=True, help="Limit of the heap.")
 @click.option("--json", "as_json", is_flag=True, help="Say where it listens as one JSON object on one line.")
-def kafka(*, port: int, data: Path | None, ephemeral: bool, heap_mib: int, as_json: bool) -> None:
+def kafka(
+    *, port: int, data: Path | None, ephemeral: bool, advertise: str | None, heap_mib: int, as_json: bool
+) -> None:
     """Run a Kafka broker until Ctrl-C or SIGTERM."""
     if data is not None and ephemeral:
         raise click.UsageError("--data keeps the data and --ephemeral throws it away: give one of them")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    broker = EmbeddedKafka(None if ephemeral else data or default_data_folder(), port=port, heap_mib=heap_mib)
+    folder = None if ephemeral else data or default_data_folder()
+    broker = EmbeddedKafka(folder, port=port, advertise=advertise, heap_mib=heap_mib)
     try:
         with broker:
             if as_json:

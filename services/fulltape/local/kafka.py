@@ -81,6 +81,7 @@ class EmbeddedKafka:
     Args:
         data: folder that keeps the data; it is made. None: a temporary one that `stop` deletes.
         port: port for clients; 0 takes a free one, which then stays the same for all starts of this object.
+        advertise: name by which other machines reach it; it then listens on all addresses. None: only on 127.0.0.1.
         security: how clients come in. The broker's own, internal listener stays plain, on 127.0.0.1.
         heap_mib: limit of the JVM's heap.
         cpus: CPUs that the broker may run on (Linux); empty for all.
@@ -93,6 +94,7 @@ class EmbeddedKafka:
         data: Path | None = None,
         *,
         port: int = 0,
+        advertise: str | None = None,
         security: Security = "plain",
         heap_mib: int = 512,
         cpus: Collection[int] = (),
@@ -101,6 +103,7 @@ class EmbeddedKafka:
         self.ephemeral = data is None
         self._data = data.absolute() if data else None
         self._port = port
+        self._advertise = advertise
         self._internal_ports: tuple[int, int] | None = None
         self._security: Security = security
         self._heap_mib = heap_mib
@@ -114,7 +117,7 @@ class EmbeddedKafka:
     @property
     def bootstrap_servers(self) -> str:
         """The address for clients; known once started."""
-        return f"{_HOST}:{self._port}"
+        return f"{self._advertise or _HOST}:{self._port}"
 
     @property
     def data(self) -> Path:
@@ -280,7 +283,9 @@ class EmbeddedKafka:
 
     def _write_settings(self) -> None:
         assert self._internal_ports is not None
-        settings = server_properties(self.data, self._port, self._internal_ports, self._security)
+        settings = server_properties(
+            self.data, self._port, self._internal_ports, self._security, advertise=self._advertise
+        )
         (self.data / "server.properties").write_text(_render(settings))
         alone = controller_properties(self.data, self._internal_ports[1])
         (self.data / "controller.properties").write_text(_render(alone))
@@ -425,19 +430,25 @@ def check_folder(folder: Path, security: Security) -> None:
 
 
 def server_properties(
-    data: Path, port: int, internal_ports: tuple[int, int], security: Security = "plain"
+    data: Path,
+    port: int,
+    internal_ports: tuple[int, int],
+    security: Security = "plain",
+    *,
+    advertise: str | None = None,
 ) -> Mapping[str, str | int]:
     """Return the broker's settings; ``internal_ports`` are those of the broker's own listener and the controller's."""
     internal, controller = internal_ports
     protocol = {"plain": "PLAINTEXT", "tls": "SSL", "scram-tls": "SASL_SSL"}[security]
-    listeners = f"CLIENT://{_HOST}:{port},INTERNAL://{_HOST}:{internal}"
+    own = f"INTERNAL://{_HOST}:{internal}"
+    listens_on = _HOST if advertise is None else "0.0.0.0"  # noqa: S104 - other machines were asked for
     settings: dict[str, str | int] = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@{_HOST}:{controller}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"{listeners},CONTROLLER://{_HOST}:{controller}",
-        "advertised.listeners": listeners,
+        "listeners": f"CLIENT://{listens_on}:{port},{own},CONTROLLER://{_HOST}:{controller}",
+        "advertised.listeners": f"CLIENT://{advertise or _HOST}:{port},{own}",
         "inter.broker.listener.name": "INTERNAL",
         "listener.security.protocol.map": f"CLIENT:{protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(data / "log"),

@@ -30,6 +30,12 @@ def test_listeners_are_on_this_machine_alone(security: Security, protocol: str, 
     assert settings.get("listener.name.client.ssl.client.auth") == client_auth
 
 
+def test_a_broker_that_is_advertised_listens_everywhere_but_for_what_is_its_own() -> None:
+    settings = server_properties(Path("/data"), 9092, (9093, 9094), advertise="kafka.data.svc")
+    assert settings["listeners"] == "CLIENT://0.0.0.0:9092,INTERNAL://127.0.0.1:9093,CONTROLLER://127.0.0.1:9094"
+    assert settings["advertised.listeners"] == "CLIENT://kafka.data.svc:9092,INTERNAL://127.0.0.1:9093"
+
+
 def write_marker(folder: Path, text: str) -> None:
     (folder / "format.json").write_text(text)
 
