@@ -1,0 +1,1 @@
+"""How the images are made: a folder with a Dockerfile for each, and what builds them."""
