@@ -1,12 +1,12 @@
 # The commands of the repository; `make help` lists them. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests run test unit lint format bench lock clean
+.PHONY: help setup setup-tests run test unit lint format bench images cluster demo-cluster cluster-down e2e chaos lock clean
 
 BIN := .venv/bin
 FEED ?= examples/majors.yaml
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Prepare .venv with everything, Java and Kafka's jars
 	@scripts/setup.sh
@@ -36,6 +36,25 @@ format: setup ## Format the code and mend what ruff can mend
 bench: setup ## Measure the tape against its peer, and the way of a trade to the browser (minutes)
 	$(BIN)/fulltape bench tape
 	$(BIN)/fulltape bench live
+
+images: setup ## Build the images of operator, services and Spark, and write what they are made of to dist/images
+	$(BIN)/python -m images.build
+
+cluster: setup ## Start a Kubernetes of one node on this machine, built from source (Linux, root)
+	@scripts/setup.sh --cluster
+	@$(BIN)/python -m tests.cluster up
+
+demo-cluster: cluster ## Fill it: Kafka, a sandbox exchange, Alertmanager, Fulltape by Helm, and a feed
+	$(BIN)/python -m tests.cluster demo
+
+cluster-down: setup ## Stop it and delete all that it made
+	$(BIN)/python -m tests.cluster down
+
+e2e: setup-tests ## Test everything on a cluster of the tests' own, or on the one of FULLTAPE_TEST_KUBECONFIG
+	$(BIN)/pytest tests/e2e
+
+chaos: setup-tests ## The faults of the end-to-end tests, each five times
+	FULLTAPE_CHAOS_ROUNDS=5 $(BIN)/pytest tests/e2e/test_chaos.py
 
 lock: setup ## Resolve the dependencies of pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \

@@ -3,7 +3,7 @@
 # Quick and silent where nothing has changed. System packages are installed where this is root on Debian or Ubuntu;
 # elsewhere a line says what to install. PYTHON names another interpreter than python3.
 # With --tests it also installs what only tests need: a browser, the PostgreSQL that stands in for Redshift, and a
-# Kubernetes control plane, which it builds.
+# Kubernetes control plane and node, which it builds. With --cluster it installs what these alone need.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -61,6 +61,17 @@ has_postgresql() { has postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/n
 
 has_java() { .venv/bin/python -c 'from fulltape.local.java import find_java; find_java()' 2>/dev/null; }
 
+may_be_a_node() { [[ $(uname) == Linux && $(id -u) -eq 0 ]] && has apt-get; }
+
+# What makes a network and a base image, builds the other images, and filters system calls.
+install_what_a_node_needs() {
+  local package missing=()
+  for package in buildah debootstrap containernetworking-plugins nftables iproute2 procps libseccomp-dev pkg-config gcc libc6-dev; do
+    dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  [[ ${#missing[@]} -eq 0 ]] || install "a Kubernetes node needs more" "" "${missing[@]}"
+}
+
 command -v "$python" >/dev/null || install "Python is missing" "brew install python@3.11" python3
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   fail "$("$python" --version) is too old: install Python 3.11 or later and name it, as in PYTHON=python3.11 make setup"
@@ -113,10 +124,17 @@ fi
 
 .venv/bin/python -m fulltape.local.jars
 
-# The control plane that the operator's tests run against; without Go these tests are skipped.
-if [[ ${1:-} == --tests ]]; then
+# The control plane that the operator's tests run against, and the node of the end-to-end tests; without Go these tests
+# are skipped.
+if [[ ${1:-} == --tests || ${1:-} == --cluster ]]; then
   if has go; then
     .venv/bin/python -m tests.control_plane.build >/dev/null
+    if may_be_a_node; then
+      install_what_a_node_needs
+      .venv/bin/python -m tests.cluster.build >/dev/null
+    else
+      say "only root on Linux can make a node: going on without the end-to-end tests, unless FULLTAPE_TEST_KUBECONFIG is set"
+    fi
   else
     say "Go is missing: going on without the tests of the operator; install Go 1.26 or later for them"
   fi

@@ -1,0 +1,88 @@
+"""Fills a cluster with what a feed needs and a feed: Kafka, a sandbox exchange, Alertmanager and Fulltape by Helm."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.cluster.images import TAG
+from tests.control_plane.plane import Cluster, KubectlError
+
+MANIFESTS = Path(__file__).parent / "manifests"
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "fulltape"
+OPERATOR_NAMESPACE = "fulltape"
+DATA_NAMESPACE = "data"
+RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
+
+
+def fill(cluster: Cluster, helm: Path, rate: int) -> None:
+    """Install everything, and a feed in the namespace markets; return once the feed is ready.
+
+    Args:
+        cluster: its nodes have the images.
+        helm: the program.
+        rate: trades/s of the sandbox exchange.
+
+    Raises:
+        KubectlError: something does not become ready in time; says what.
+
+    """
+    install_surroundings(cluster, rate)
+    install_fulltape(cluster, helm)
+    make_namespace(cluster, "markets")
+    cluster.kubectl("apply", "--namespace=markets", f"--filename={MANIFESTS / 'feed.yaml'}")
+    cluster.kubectl("wait", "--namespace=markets", "--for=condition=Ready", "cryptofeed/majors", "--timeout=110s")
+
+
+def install_surroundings(cluster: Cluster, rate: int = 200) -> None:
+    """Start Kafka, the sandbox exchange and Alertmanager in the namespace data, and wait for them."""
+    make_namespace(cluster, DATA_NAMESPACE)
+    for name in ("kafka", "exchange", "alertmanager"):
+        text = (MANIFESTS / f"{name}.yaml").read_text()
+        cluster.kubectl("apply", "--filename=-", input=text.replace("--rate=200", f"--rate={rate}"))
+    for workload in ("statefulset/kafka", "deployment/exchange", "deployment/alertmanager"):
+        cluster.kubectl("rollout", "status", f"--namespace={DATA_NAMESPACE}", workload, "--timeout=100s")
+
+
+def install_fulltape(cluster: Cluster, helm: Path, *settings: str) -> None:
+    """Install or upgrade the chart, and wait for the operator.
+
+    Args:
+        cluster: where.
+        helm: the program.
+        settings: values of the chart, as ``--set`` takes them.
+
+    Raises:
+        KubectlError: Helm failed; holds what it said.
+
+    """
+    images = [f"image.repository=localhost/fulltape,image.tag={TAG}"]
+    images += [f"sparkImage.repository=localhost/fulltape-spark,sparkImage.tag={TAG}"]
+    run_helm(
+        cluster,
+        helm,
+        "upgrade", "--install", "fulltape", str(CHART), f"--namespace={OPERATOR_NAMESPACE}", "--create-namespace",
+        *(f"--set={setting}" for setting in (*images, *settings)), "--wait", "--timeout=100s",
+    )  # fmt: skip
+
+
+def run_helm(cluster: Cluster, helm: Path, *arguments: str) -> str:
+    """Run Helm and return what it prints.
+
+    Raises:
+        KubectlError: it failed; holds what it said.
+
+    """
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    done = subprocess.run([helm, *arguments], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KubectlError(done.stderr.strip())
+    return done.stdout
+
+
+def make_namespace(cluster: Cluster, name: str) -> None:
+    """Make a namespace that admits only restricted pods, where there is none."""
+    manifest = cluster.kubectl("create", "namespace", name, "--dry-run=client", "--output=yaml")
+    cluster.kubectl("apply", "--filename=-", input=manifest)
+    cluster.kubectl("label", "namespace", name, RESTRICTED, "--overwrite")
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=60s")

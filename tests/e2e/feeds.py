@@ -1,0 +1,149 @@
+"""One feed in a cluster, as the person who applied it sees it."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import yaml
+
+from tests.cluster.demo import DATA_NAMESPACE, MANIFESTS, make_namespace
+from tests.cluster.images import TAG
+from tests.control_plane.plane import Cluster, KubectlError
+
+PATIENCE_SECONDS = 240.0
+"""Nothing here is timed: this only ends a test that waits for what will never be."""
+
+
+class Feed:
+    """A feed.
+
+    Args:
+        cluster: where it is.
+        name: its name.
+        namespace: its namespace.
+
+    """
+
+    def __init__(self, cluster: Cluster, name: str, namespace: str) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.namespace = namespace
+
+    def apply(self, **spec: Any) -> None:
+        """Make or change it: the feed of the manifests with other fields of its spec."""
+        make_namespace(self.cluster, self.namespace)
+        manifest = yaml.safe_load((MANIFESTS / "feed.yaml").read_text())
+        manifest["metadata"] |= {"name": self.name, "namespace": self.namespace}
+        manifest["spec"] |= spec
+        self.cluster.kubectl("apply", "--filename=-", input=yaml.safe_dump(manifest))
+
+    def patch(self, spec: Mapping[str, Any]) -> None:
+        """Change fields of its spec."""
+        self._kubectl("patch", f"cryptofeed/{self.name}", "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+
+    def live(self) -> dict[str, Any]:
+        """Return it as the API server has it."""
+        return dict(self.cluster.get(f"cryptofeed/{self.name}", f"--namespace={self.namespace}"))
+
+    def pods(self, component: str | None = None) -> list[dict[str, Any]]:
+        """Return its pods, or those of one component, that are not being deleted."""
+        selector = f"fulltape.dev/feed={self.name}"
+        if component is not None:
+            selector += f",app.kubernetes.io/component={component}"
+        found = self.cluster.get("pods", f"--namespace={self.namespace}", f"--selector={selector}")["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def wait_ready(self, since: datetime | None = None) -> None:
+        """Wait until it is ready in its present form, and trades flow.
+
+        Args:
+            since: a trade that is later than this must have been written; by default later than this call.
+
+        """
+        moment = since or datetime.now(UTC)
+
+        def ready() -> bool:
+            live = self.live()
+            status = live.get("status", {})
+            conditions = {one["type"]: one for one in status.get("conditions", ())}
+            last = status.get("lastTradeTime")
+            return (
+                "Ready" in conditions
+                and conditions["Ready"]["status"] == "True"
+                and conditions["Ready"]["observedGeneration"] == live["metadata"]["generation"]
+                and last is not None
+                and datetime.fromisoformat(last) > moment
+            )
+
+        self.wait_until(ready, f"{self.name} to be ready, with trades later than {moment:%X}")
+
+    def audit(self) -> dict[str, Any]:
+        """Read the whole tape in a pod of its own, and return what `fulltape audit` found."""
+        name = f"audit-{uuid4().hex[:8]}"
+        least = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        arguments = ["audit", f"{self.name}.trades", "--bootstrap-servers=kafka.data.svc:9092", "--json"]
+        pod = {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {"name": "audit", "image": f"localhost/fulltape:{TAG}", "args": arguments, "securityContext": least}
+            ],
+        }
+        job = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": name, "namespace": DATA_NAMESPACE},
+            "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+        }
+        self.cluster.kubectl("create", "--filename=-", input=yaml.safe_dump(job))
+
+        def ended() -> bool:
+            status = self.cluster.get(f"job/{name}", f"--namespace={DATA_NAMESPACE}")["status"]
+            return bool(status.get("succeeded") or status.get("failed"))
+
+        self.wait_until(ended, "the audit to end")
+        said = self.cluster.kubectl("logs", f"job/{name}", f"--namespace={DATA_NAMESPACE}")
+        return dict(json.loads(said))
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for a condition; the API server may be away meanwhile.
+
+        Raises:
+            AssertionError: it did not come; says how the feed and its pods stand.
+
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                if condition():
+                    return
+            except KubectlError as error:
+                said = str(error)
+            else:
+                said = ""
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited {PATIENCE_SECONDS:g} s for {what}; {said}\n{self._how_it_stands()}")
+            time.sleep(0.5)
+
+    def _how_it_stands(self) -> str:
+        pods = self.cluster.kubectl("get", "pods", "--all-namespaces")
+        events = self._kubectl("get", "events", "--sort-by=.lastTimestamp")
+        status = yaml.safe_dump(self.live().get("status"))
+        return f"{status}\n{pods}\n{events[-4000:]}"
+
+    def _kubectl(self, *arguments: str) -> str:
+        return self.cluster.kubectl(*arguments, f"--namespace={self.namespace}")
+
+
+def assert_complete(found: Mapping[str, Any]) -> None:
+    """Check that a tape has every trade once and in order."""
+    assert found["foreign"] == 0
+    assert found["products"]
+    for product in found["products"]:
+        wrong = {key: product[key] for key in ("missing", "duplicates", "out_of_order", "gap_records")}
+        assert wrong == dict.fromkeys(wrong, 0), product
+        assert product["trades"] == product["last_id"] - product["first_id"] + 1

@@ -1,0 +1,115 @@
+"""What a feed gives its users on a real cluster: a complete tape, a page, alerts; and what changing it does."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fulltape.local.kafka import free_port
+from tests.browser import chromium, visit
+from tests.cluster.demo import DATA_NAMESPACE, OPERATOR_NAMESPACE, install_fulltape, run_helm
+from tests.control_plane.plane import Cluster, KubectlError
+from tests.e2e.feeds import Feed, assert_complete
+
+pytestmark = pytest.mark.e2e
+
+
+def test_the_tape_of_a_feed_that_is_ready_is_complete(feed: Feed) -> None:
+    found = feed.audit()
+    assert_complete(found)
+    assert {product["product"] for product in found["products"]} == {"BTC-USD", "ETH-USD", "SOL-USD"}
+    assert feed.live()["status"]["missingTrades"] == 0
+
+
+def test_spark_has_the_executors_that_the_feed_asks_for(feed: Feed) -> None:
+    assert len(feed.pods("executor")) == 2
+
+
+@contextmanager
+def _forwarded(feed: Feed, service: str, port: int) -> Iterator[str]:
+    """Reach a Service of the feed as a person with kubectl does; gives the address."""
+    own = free_port()
+    command = [
+        feed.cluster._kubectl,
+        "port-forward",
+        f"service/{service}",
+        f"{own}:{port}",
+        f"--namespace={feed.namespace}",
+    ]
+    with subprocess.Popen([*command, f"--kubeconfig={feed.cluster.kubeconfig}"], stdout=subprocess.DEVNULL) as process:
+        try:
+            feed.wait_until(lambda: _answers(own), f"{service} to be forwarded")
+            yield f"http://127.0.0.1:{own}/"
+        finally:
+            process.terminate()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_the_page_shows_the_products_through_a_port_forward(feed: Feed) -> None:
+    with _forwarded(feed, "majors-dashboard", 8080) as address:
+        async with chromium() as browser, visit(browser, address) as page:
+            for product in ("BTC-USD", "ETH-USD", "SOL-USD"):
+                await page.get_by_text(product).first.wait_for(timeout=30_000)
+
+
+def test_an_alert_of_the_feed_reaches_alertmanager(feed: Feed) -> None:
+    path = f"/api/v1/namespaces/{DATA_NAMESPACE}/services/alertmanager:9093/proxy/api/v2/alerts"
+
+    def is_there() -> bool:
+        alerts = json.loads(feed.cluster.kubectl("get", "--raw", path))
+        return any(alert["labels"]["alertname"] == "BusyMarket" for alert in alerts)
+
+    feed.wait_until(is_there, "the alert")
+
+
+def test_producers_go_from_one_to_three_and_back_with_every_trade_once(feed: Feed) -> None:
+    for replicas in (3, 1):
+        feed.cluster.kubectl("scale", "cryptofeed/majors", f"--replicas={replicas}", f"--namespace={feed.namespace}")
+        feed.wait_until(lambda count=replicas: len(feed.pods("producer")) == count, f"{replicas} producers")  # type: ignore[misc]
+        feed.wait_ready()
+        assert feed.live()["status"]["shards"] == replicas
+    assert_complete(feed.audit())
+
+
+def test_an_upgrade_of_the_operator_touches_no_pod_of_a_feed(cluster: Cluster, helm: Path, feed: Feed) -> None:
+    before = {pod["metadata"]["uid"] for pod in feed.pods()}
+    install_fulltape(cluster, helm, "podAnnotations.upgraded=yes")
+    feed.wait_ready()
+    assert {pod["metadata"]["uid"] for pod in feed.pods()} == before
+    run_helm(cluster, helm, "test", "fulltape", f"--namespace={OPERATOR_NAMESPACE}")
+
+
+def test_a_suspended_feed_runs_nothing_and_goes_on_with_every_trade(feed: Feed) -> None:
+    feed.patch({"suspend": True})
+    feed.wait_until(lambda: not feed.pods(), "its pods to end")
+    feed.patch({"suspend": False})
+    feed.wait_ready()
+    assert_complete(feed.audit())
+
+
+def test_who_has_no_rights_sees_nothing(feed: Feed) -> None:
+    with pytest.raises(KubectlError, match="forbidden"):
+        feed.cluster.kubectl("get", "cryptofeeds", "--all-namespaces", "--as=system:serviceaccount:data:default")
+
+
+def test_a_second_feed_in_another_namespace_lives_and_dies_by_itself(cluster: Cluster, feed: Feed) -> None:
+    other = Feed(cluster, "single", "research")
+    other.apply(products=["BTC-USD"], analytics=None, alerts=[])
+    other.wait_ready()
+    assert_complete(other.audit())
+    cluster.kubectl("delete", "cryptofeed/single", "--namespace=research", "--timeout=120s")
+    left = "pods,services,configmaps,statefulsets,deployments,persistentvolumeclaims,secrets,roles,networkpolicies"
+
+    def nothing_is_left() -> bool:
+        return not cluster.get(left, "--namespace=research", "--selector=fulltape.dev/feed=single")["items"]
+
+    other.wait_until(nothing_is_left, "nothing to be left")
+    feed.wait_ready()
