@@ -1,6 +1,6 @@
 # The commands of the repository; `make help` lists them. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests run test unit lint format bench images cluster demo-cluster cluster-down e2e chaos lock clean
+.PHONY: help setup setup-tests setup-cluster run test unit lint format bench images cluster demo-cluster cluster-down e2e chaos lock clean
 
 BIN := .venv/bin
 FEED ?= examples/majors.yaml
@@ -17,8 +17,8 @@ setup-tests:
 run: setup ## Run a feed on this machine: make run FEED=examples/majors.yaml
 	$(BIN)/fulltape run $(FEED)
 
-test: setup-tests lint ## Check and test everything
-	$(BIN)/pytest
+test: setup-tests lint ## Check and test everything but what runs on a cluster of its own: make e2e
+	$(BIN)/pytest -m "not e2e"
 
 unit: setup ## Test what needs no server: quick
 	$(BIN)/pytest tests/unit
@@ -50,10 +50,13 @@ demo-cluster: cluster ## Fill it: Kafka, a sandbox exchange, Alertmanager, Fullt
 cluster-down: setup ## Stop it and delete all that it made
 	$(BIN)/python -m tests.cluster down
 
-e2e: setup-tests ## Test everything on a cluster of the tests' own, or on the one of FULLTAPE_TEST_KUBECONFIG
+setup-cluster: setup-tests
+	@scripts/setup.sh --cluster
+
+e2e: setup-cluster ## Test everything on a cluster of the tests' own, or on the one of FULLTAPE_TEST_KUBECONFIG
 	$(BIN)/pytest tests/e2e
 
-chaos: setup-tests ## The faults of the end-to-end tests, each five times
+chaos: setup-cluster ## The faults of the end-to-end tests, each five times
 	FULLTAPE_CHAOS_ROUNDS=5 $(BIN)/pytest tests/e2e/test_chaos.py
 
 lock: setup ## Resolve the dependencies of pyproject.toml anew into requirements.lock

@@ -3,7 +3,7 @@
 # Quick and silent where nothing has changed. System packages are installed where this is root on Debian or Ubuntu;
 # elsewhere a line says what to install. PYTHON names another interpreter than python3.
 # With --tests it also installs what only tests need: a browser, the PostgreSQL that stands in for Redshift, and a
-# Kubernetes control plane and node, which it builds. With --cluster it installs what these alone need.
+# Kubernetes control plane, which it builds. With --cluster it also installs and builds a node for that.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -124,18 +124,17 @@ fi
 
 .venv/bin/python -m fulltape.local.jars
 
-# The control plane that the operator's tests run against, and the node of the end-to-end tests; without Go these tests
-# are skipped.
+# The control plane that the operator's tests run against; without Go these tests are skipped.
 if [[ ${1:-} == --tests || ${1:-} == --cluster ]]; then
   if has go; then
     .venv/bin/python -m tests.control_plane.build >/dev/null
-    if may_be_a_node; then
-      install_what_a_node_needs
-      .venv/bin/python -m tests.cluster.build >/dev/null
-    else
-      say "only root on Linux can make a node: going on without the end-to-end tests, unless FULLTAPE_TEST_KUBECONFIG is set"
-    fi
   else
     say "Go is missing: going on without the tests of the operator; install Go 1.26 or later for them"
   fi
+fi
+
+# The node of the end-to-end tests, which only root on Linux can make; without it they need FULLTAPE_TEST_KUBECONFIG.
+if [[ ${1:-} == --cluster ]] && may_be_a_node && has go; then
+  install_what_a_node_needs
+  .venv/bin/python -m tests.cluster.build >/dev/null
 fi

@@ -8,6 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 import yaml
+from kubernetes import client, config
+from urllib3.exceptions import HTTPError
 
 from tests.cluster.demo import DATA_NAMESPACE, MANIFESTS, make_namespace
 from tests.cluster.images import TAG
@@ -31,6 +33,13 @@ class Feed:
         self.cluster = cluster
         self.name = name
         self.namespace = namespace
+        # For what is asked again and again: each kubectl would take half a second of CPU from the programs of the feed.
+        api = config.new_client_from_config(str(cluster.kubeconfig))
+        self._core, self._batch, self._custom = (
+            client.CoreV1Api(api),
+            client.BatchV1Api(api),
+            client.CustomObjectsApi(api),
+        )
 
     def apply(self, **spec: Any) -> None:
         """Make or change it: the feed of the manifests with other fields of its spec."""
@@ -46,14 +55,19 @@ class Feed:
 
     def live(self) -> dict[str, Any]:
         """Return it as the API server has it."""
-        return dict(self.cluster.get(f"cryptofeed/{self.name}", f"--namespace={self.namespace}"))
+        return dict(
+            self._custom.get_namespaced_custom_object(
+                "fulltape.dev", "v1alpha1", self.namespace, "cryptofeeds", self.name
+            )
+        )
 
     def pods(self, component: str | None = None) -> list[dict[str, Any]]:
         """Return its pods, or those of one component, that are not being deleted."""
         selector = f"fulltape.dev/feed={self.name}"
         if component is not None:
             selector += f",app.kubernetes.io/component={component}"
-        found = self.cluster.get("pods", f"--namespace={self.namespace}", f"--selector={selector}")["items"]
+        answer = self._core.list_namespaced_pod(self.namespace, label_selector=selector, _preload_content=False)
+        found = json.loads(answer.data)["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def wait_ready(self, since: datetime | None = None) -> None:
@@ -102,8 +116,8 @@ class Feed:
         self.cluster.kubectl("create", "--filename=-", input=yaml.safe_dump(job))
 
         def ended() -> bool:
-            status = self.cluster.get(f"job/{name}", f"--namespace={DATA_NAMESPACE}")["status"]
-            return bool(status.get("succeeded") or status.get("failed"))
+            status = self._batch.read_namespaced_job_status(name, DATA_NAMESPACE).status
+            return bool(status.succeeded or status.failed)
 
         self.wait_until(ended, "the audit to end")
         said = self.cluster.kubectl("logs", f"job/{name}", f"--namespace={DATA_NAMESPACE}")
@@ -121,7 +135,7 @@ class Feed:
             try:
                 if condition():
                     return
-            except KubectlError as error:
+            except (KubectlError, client.ApiException, HTTPError) as error:
                 said = str(error)
             else:
                 said = ""
