@@ -73,6 +73,8 @@ CHILDREN = {
         Resource("rbac.authorization.k8s.io", "v1", "roles", "Role"),
         Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
         Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy"),
+        Resource("networking.k8s.io", "v1", "ingresses", "Ingress"),
+        Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
         Resource("kafka.strimzi.io", "v1", "kafkatopics", "KafkaTopic"),
         Resource("kafka.strimzi.io", "v1", "kafkausers", "KafkaUser"),
         Resource("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor"),

@@ -249,6 +249,18 @@ _SLIDE = (
     ),
 )
 
+_DASHBOARD = (
+    Rule(
+        holds="has(self.ingress) || has(self.httpRoute)",
+        message="no way to the page is named; add ingress: {host: ...} or httpRoute",
+    ),
+    Rule(
+        holds="!has(self.ingress) || !has(self.httpRoute)",
+        message="ingress and httpRoute exclude each other; keep one",
+        field=".httpRoute",
+    ),
+)
+
 _WAREHOUSE = (
     Rule(
         holds="!has(self.redshift) || has(self.staging)",
@@ -428,6 +440,11 @@ _SPEC = (
         ),
         field=f".{_START_KEYS.removeprefix('self.')}",
     ),
+    Rule(
+        holds="has(self.analytics) || !has(self.dashboard)",
+        message="the page shows windows, and there is no analytics; add analytics: {}",
+        field=".dashboard",
+    ),
     _need_analytics("alerts"),
     _need_analytics("alertmanagers"),
     Rule(
@@ -473,6 +490,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "spec.analytics.windows": _WINDOWS,
     "spec.analytics.slide": _SLIDE,
     "spec.analytics.checkpoint": _CHECKPOINT,
+    "spec.dashboard": _DASHBOARD,
     "spec.warehouse": _WAREHOUSE,
     "spec.alerts[0]": _ALERT,
     "spec.alerts[0].name": _ALERT_NAME,

@@ -296,6 +296,7 @@ def _refused(problem: ApiError, key: Key) -> Problem:
 
 
 _NEEDS = {
+    "HTTPRoute": "the Gateway API, or write spec.dashboard.ingress in place of httpRoute",
     "KafkaTopic": "Strimzi, or name brokers in spec.kafka.bootstrapServers",
     "KafkaUser": "Strimzi, or name brokers in spec.kafka.bootstrapServers",
     "PodMonitor": "prometheus-operator, or set podMonitors to false in the platform file",

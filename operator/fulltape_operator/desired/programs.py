@@ -13,6 +13,7 @@ from fulltape.workloads import PAGE, PROBES, Workload, workloads
 from fulltape_operator.desired.access import executors_account, programs_account
 from fulltape_operator.desired.child import Child, Manifest, Stage, child_name, manifest, selector
 from fulltape_operator.desired.pods import FEED_FOLDER, STATE_FOLDER, PodParts, pod_template
+from fulltape_operator.desired.route import route_children
 from fulltape_operator.desired.settings import FEED_FILE, feed_settings, name_of
 from fulltape_operator.desired.spark import driver_environment, driver_settings, driver_volumes
 from fulltape_operator.platform import Platform
@@ -114,6 +115,7 @@ def _deployment(feed: CryptoFeed, workload: Workload, platform: Platform, *, sus
     if workload.component == "dashboard":
         parts = replace(parts, environment=[*parts.environment, _allowed_hosts(feed)])
         found.append(Child(Stage.FOUNDATION, _page_service(feed, workload)))
+        found += route_children(feed, workload.ports[PAGE])
     if workload.keeps_state and (claim := _claim(feed, workload)) is not None:
         found.append(Child(Stage.FOUNDATION, claim))
     if workload.component == "panes":
@@ -233,9 +235,10 @@ def state_mount() -> dict[str, Any]:
 
 
 def _allowed_hosts(feed: CryptoFeed) -> Mapping[str, str]:
-    """Return the names by which browsers reach the page within the cluster."""
+    """Return the names by which browsers reach the page, within the cluster and from outside."""
     name, namespace = child_name(feed, "dashboard"), feed.metadata.namespace
+    outside = [] if feed.spec.dashboard is None else [feed.spec.dashboard.host]
     return {
         "name": _ALLOWED_HOSTS_VARIABLE,
-        "value": " ".join([name, f"{name}.{namespace}", f"{name}.{namespace}.svc"]),
+        "value": " ".join([name, f"{name}.{namespace}", f"{name}.{namespace}.svc", *outside]),
     }

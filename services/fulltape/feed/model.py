@@ -198,6 +198,23 @@ LabelName = Annotated[
         "is not a name that Alertmanager takes; write letters, digits and '_', not beginning with a digit",
     ),
 ]
+HostName = Annotated[
+    str,
+    Shape(
+        r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)*[a-z]([-a-z0-9]*[a-z0-9])?$",
+        253,
+        "is not the name of a host; write lower-case letters, digits, '-' and '.', no address and no port, such as "
+        "majors.example.com",
+    ),
+]
+AnnotationName = Annotated[
+    str,
+    Shape(
+        r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+        317,
+        "is not an annotation's name; write name or domain/name",
+    ),
+]
 Measure = Annotated[str, AfterValidator(_measure), Field(json_schema_extra={"enum": list(MEASURES)})]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -557,6 +574,64 @@ class Warehouse(FeedModel):
         return self
 
 
+class Ingress(FeedModel):
+    """An Ingress, by which browsers outside the cluster reach the page."""
+
+    host: HostName
+    """The name that browsers reach the page by."""
+    class_name: DnsName | None = None
+    """The IngressClass; the cluster's default if left out."""
+    annotations: Annotated[dict[AnnotationName, Annotated[str, AtMost(4096)]], Field(max_length=20)] = {}
+    """Annotations of the Ingress, as its controller or a maker of certificates reads them."""
+    tls_secret_ref: SecretReference | None = None
+    """The Secret with the certificate, tls.crt and tls.key; without TLS, or with that of the annotations, if left
+    out."""
+
+
+class Gateway(FeedModel):
+    """A Gateway, or one of its listeners."""
+
+    name: DnsName
+    """The Gateway's name."""
+    namespace: DnsLabel | None = None
+    """Its namespace; the feed's own if left out."""
+    section_name: DnsName | None = None
+    """The listener; all that take the route if left out."""
+
+
+class HttpRoute(FeedModel):
+    """An HTTPRoute of the Gateway API, by which browsers outside the cluster reach the page."""
+
+    host: HostName
+    """The name that browsers reach the page by."""
+    parent_refs: Annotated[Many[Gateway], Field(min_length=1, max_length=8)]
+    """The Gateways that the route belongs to; they hold the certificates."""
+
+
+class Dashboard(FeedModel):
+    """How browsers outside the cluster reach the page; within it they do by the Service."""
+
+    ingress: Ingress | None = None
+    """An Ingress. Either this or httpRoute."""
+    http_route: HttpRoute | None = None
+    """An HTTPRoute of the Gateway API. Either this or ingress."""
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if self.ingress is None and self.http_route is None:
+            _refuse([Mistake((), "no way to the page is named; add ingress: {host: ...} or httpRoute")])
+        if self.ingress is not None and self.http_route is not None:
+            _refuse([Mistake(("httpRoute",), "ingress and httpRoute exclude each other; keep one")])
+        return self
+
+    @property
+    def host(self) -> str:
+        """The name that browsers reach the page by."""
+        way_in = self.ingress or self.http_route
+        assert way_in is not None  # the model wants one
+        return way_in.host
+
+
 BUILT_IN_ALERTS = ("FeedStale", "TradesMissing", "LatencyOverBudget")
 """Alerts that every feed with analytics has without asking."""
 
@@ -720,6 +795,8 @@ class Spec(FeedModel):
     """The Kafka cluster that holds the feed."""
     analytics: Analytics | None = None
     """Sliding windows over the tape, live; none if left out. {} takes all defaults."""
+    dashboard: Dashboard | None = None
+    """How browsers outside the cluster reach the page; they do not if left out. Needs analytics."""
     warehouse: Warehouse | None = None
     """Where trades and final windows are stored for good; nowhere if left out."""
     alerts: Annotated[
@@ -738,7 +815,7 @@ class Spec(FeedModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        _refuse([*self._mistakes_of_the_source(), *self._mistakes_of_alerts()])
+        _refuse([*self._mistakes_of_the_source(), *self._mistakes_of_the_page(), *self._mistakes_of_alerts()])
         return self
 
     def _mistakes_of_the_source(self) -> list[Mistake]:
@@ -762,6 +839,11 @@ class Spec(FeedModel):
             if product not in self.products
         ]
         return mistakes
+
+    def _mistakes_of_the_page(self) -> list[Mistake]:
+        if self.dashboard is None or self.analytics is not None:
+            return []
+        return [Mistake(("dashboard",), "the page shows windows, and there is no analytics; add analytics: {}")]
 
     def _mistakes_of_alerts(self) -> list[Mistake]:
         if self.analytics is None:

@@ -15,6 +15,7 @@ import yaml
 from fulltape.errors import ConfigurationError
 from tests.control_plane.build import ensure_programs
 from tests.control_plane.crds import ensure_crds
+from tests.control_plane.gateway_crd import ensure_gateway_crd
 from tests.control_plane.kubelet import Kubelet
 from tests.control_plane.plane import Cluster, ControlPlane, KubectlError
 
@@ -31,7 +32,7 @@ def programs(pytestconfig: pytest.Config) -> Path:
 def crds(pytestconfig: pytest.Config) -> list[Path]:
     """Give all CRDs that a feed needs, a file for each."""
     own = [_OWN_CRD] if _OWN_CRD.exists() else []
-    return [*sorted(_aloud(pytestconfig, ensure_crds).iterdir()), *own]
+    return [*sorted(_aloud(pytestconfig, ensure_crds).iterdir()), _aloud(pytestconfig, ensure_gateway_crd), *own]
 
 
 @pytest.fixture(scope="package")

@@ -124,7 +124,7 @@ BAD = [
         [
             (
                 "5: spec.zebra: is not a field; the fields here are exchange, endpoints, products, "
-                "channels, suspend, retain, producer, kafka, analytics, warehouse, alerts, alertmanagers"
+                "channels, suspend, retain, producer, kafka, analytics, dashboard, warehouse, alerts, alertmanagers"
             )
         ],
     ),
