@@ -33,6 +33,9 @@ SETTINGS_VARIABLE = "FULLTAPE_SPARK_SETTINGS"
 
 Spark's own file for them would be in a folder on the class path, and a class archive is of one class path alone."""
 
+POD_VARIABLE = "FULLTAPE_POD_NAME"
+"""Environment variable with the name of the driver's pod."""
+
 ADDRESS_VARIABLE = "FULLTAPE_SPARK_ADDRESS"
 """Environment variable with the driver's address as executors reach it: in a cluster, the pod's."""
 
@@ -133,8 +136,14 @@ class Spark:
 
 
 def _cluster_settings() -> Mapping[str, str]:
-    path = os.environ.get(SETTINGS_VARIABLE)
-    return {} if path is None else json.loads(Path(path).read_text())
+    """Return what a driver in a pod is told besides."""
+    settings: dict[str, str] = {}
+    if path := os.environ.get(SETTINGS_VARIABLE):
+        settings |= json.loads(Path(path).read_text())
+    if pod := os.environ.get(POD_VARIABLE):
+        # Executors then belong to the driver's pod, and go with it however it ends.
+        settings["spark.kubernetes.driver.pod.name"] = pod
+    return settings
 
 
 class _ClassArchive:
