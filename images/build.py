@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 IMAGES = {"fulltape": ROOT / "images/services/Dockerfile", "fulltape-spark": ROOT / "images/spark/Dockerfile"}
 
 _BASE = "debian:bookworm-slim"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""What the published base image says."""
 _BILL = "usr/share/sbom.cdx.json"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _JAVA_CERTIFICATES = Path("/etc/ssl/certs/java/cacerts")
@@ -120,7 +122,7 @@ class Builder:
             _run("tar", "--create", f"--directory={root}", f"--file={archive}", ".")
             container = _output("buildah", "from", "scratch").decode().strip()
             _run("buildah", "add", "--quiet", container, str(archive), "/")
-            _run("buildah", "config", "--cmd=bash", f"--env=PATH={os.defpath}", container)
+            _run("buildah", "config", "--cmd=bash", f"--env=PATH={_PATH}", container)
             _run("buildah", "commit", "--quiet", "--rm", container, f"localhost/{_BASE}")
 
 
