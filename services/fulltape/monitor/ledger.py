@@ -11,7 +11,8 @@ at whether the commit in doubt was made after all, else once more.
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -28,6 +29,8 @@ from fulltape.topics import Topics
 LOG = logging.getLogger(__name__)
 
 _TRANSACTION_SECONDS = 10.0
+_PATIENCE_SECONDS = 15.0
+"""After which a call of the client that ignores its own timeout is given up."""
 _EXPIRY_SECONDS = 60
 """The broker ends a transaction that takes longer, and fences whoever began it: a machine that stood still for some
 seconds is no takeover. A successor need not wait for it, as it ends what its predecessor left open."""
@@ -218,10 +221,11 @@ class Ledger:
         producer.begin_transaction()
         for alert in entry.alerts:
             producer.produce(self._topics.alerts, _encode(alert), alert.fingerprint)
-        producer.send_offsets_to_transaction(
-            [TopicPartition(*place, offset, beside) for place, offset in entry.positions.items()],
-            self._group,
-            _TRANSACTION_SECONDS,
+        offsets = [TopicPartition(*place, offset, beside) for place, offset in entry.positions.items()]
+        # librdkafka 2.16 may wait here for ever for a coordinator that died (librdkafka#5456, #5511).
+        _within_patience(
+            lambda: producer.send_offsets_to_transaction(offsets, self._group, _TRANSACTION_SECONDS),
+            "the offsets of a commit were not taken",
         )
         producer.commit_transaction(_TRANSACTION_SECONDS)
 
@@ -240,3 +244,29 @@ class Ledger:
         )
         producer.init_transactions(_TRANSACTION_SECONDS)
         return producer
+
+
+def _within_patience(call: Callable[[], object], failure: str) -> None:
+    """Make a call in a thread of its own, which is left behind where the call does not return.
+
+    Raises:
+        KafkaException: the call did, or it did not return in time.
+
+    """
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as problem:  # noqa: BLE001 - raised in the caller's thread
+            done.set_exception(problem)
+        else:
+            done.set_result(None)
+
+    # A daemon, as an end of the process waits for all others.
+    threading.Thread(target=run, name="ledger's offsets", daemon=True).start()
+    try:
+        done.result(_PATIENCE_SECONDS)
+    except TimeoutError:
+        reason = f"{failure} in {_PATIENCE_SECONDS:g} s"
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, reason)) from None  # noqa: SLF001
