@@ -8,16 +8,17 @@ import threading
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 import msgspec
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
 _POLL_SECONDS = 0.1
+_ANSWER_SECONDS = 15.0
 _BATCH = 10_000
 
 Ints = NDArray[np.int64]
@@ -133,25 +134,41 @@ def marks(seen: Iterable[tuple[str, int, int]]) -> dict[str, Marks]:
 
 
 def read_trades(bootstrap_servers: str, topic: str) -> dict[str, Trades]:
-    """Read the whole tape, once nothing writes to it any more."""
+    """Read the whole tape, to what is its end now."""
     decode: Any = msgspec.json.Decoder(_TapeTrade).decode
     rows: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    for message in read_to_end(bootstrap_servers, topic):
+        try:
+            trade = decode(message.value())
+        except msgspec.ValidationError:  # a gap record
+            continue
+        rows[trade.product].append((trade.trade_id, trade.time_us, message.timestamp()[1] * 1000))
+    return {product: Trades(*np.array(sorted(rows[product]), np.int64).T) for product in rows}
+
+
+def read_to_end(bootstrap_servers: str, topic: str) -> Iterator[Message]:
+    """Give all messages of a topic that are there now, and some that come meanwhile."""
     consumer = topic_consumer(bootstrap_servers, topic, "earliest", **{"enable.partition.eof": "true"})
-    ends = len(consumer.assignment())
+    # While more is written all the time, a client may never be told that it has reached the end; and what ends a
+    # transaction is at the end without being a message.
+    ends = {
+        place.partition: consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)[1]
+        for place in consumer.assignment()
+    }
     try:
         while ends:
-            for message in consumer.consume(_BATCH, 1.0):
-                if message.error() is not None:
-                    ends -= 1  # the only event that is no failure of the broker, which the audit would have met
+            for message in consumer.consume(_BATCH, _POLL_SECONDS):
+                partition, offset = message.partition(), message.offset()
+                assert partition is not None  # the client's types allow for messages that were not sent yet
+                assert offset is not None
+                if message.error() is not None:  # the end: the only event that is no failure of the broker
+                    ends.pop(partition, None)
                     continue
-                try:
-                    trade = decode(message.value())
-                except msgspec.ValidationError:  # a gap record
-                    continue
-                rows[trade.product].append((trade.trade_id, trade.time_us, message.timestamp()[1] * 1000))
+                yield message
+                if offset + 1 >= ends.get(partition, offset + 2):
+                    del ends[partition]
     finally:
         consumer.close()
-    return {product: Trades(*np.array(sorted(rows[product]), np.int64).T) for product in rows}
 
 
 def latencies_us(
