@@ -66,7 +66,7 @@ may_be_a_node() { [[ $(uname) == Linux && $(id -u) -eq 0 ]] && has apt-get; }
 # What makes a network and a base image, builds the other images, and filters system calls.
 install_what_a_node_needs() {
   local package missing=()
-  for package in buildah debootstrap containernetworking-plugins nftables iproute2 procps libseccomp-dev pkg-config gcc libc6-dev; do
+  for package in buildah debootstrap containernetworking-plugins nftables iproute2 procps e2fsprogs libseccomp-dev pkg-config gcc libc6-dev; do
     dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
   [[ ${#missing[@]} -eq 0 ]] || install "a Kubernetes node needs more" "" "${missing[@]}"

@@ -202,13 +202,13 @@ def check_machine() -> None:
     """
     if os.uname().sysname != "Linux" or os.geteuid() != 0:
         raise ConfigurationError("a node needs Linux and root; elsewhere use kind, and name its cluster by KUBECONFIG")
-    absent = [name for name in ("ip", "nsenter", "nft", "sysctl", "mount") if shutil.which(name) is None]
+    absent = [name for name in ("ip", "nsenter", "nft", "sysctl", "mount", "mkfs.ext4") if shutil.which(name) is None]
     if not (CNI_PLUGINS / "bridge").exists():
         absent.append(str(CNI_PLUGINS / "bridge"))
     if absent:
         raise ConfigurationError(
-            f"a node needs {', '.join(absent)}; install iproute2, util-linux, nftables, procps, mount and "
-            "containernetworking-plugins, as scripts/setup.sh --cluster does on Debian"
+            f"a node needs {', '.join(absent)}; install iproute2, util-linux, nftables, procps, mount, "
+            "e2fsprogs and containernetworking-plugins, as scripts/setup.sh --cluster does on Debian"
         )
 
 

@@ -1,16 +1,18 @@
-"""Gives every claim of the node's class of storage a folder of this machine, and deletes it with the claim.
+"""Gives every claim of the node's class of storage a disk of its size, and deletes it with the claim.
 
-The volumes are of the kind *local*, so that the kubelet makes them the pod's group's own, as it does of real disks.
+A disk is a file of this machine, which takes room as it fills, with a file system in it. The volumes are of the kind
+*local*, so that the kubelet makes them the pod's group's own, as it does of real disks.
 """
 
 import logging
-import shutil
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config, watch
+from kubernetes.utils.quantity import parse_quantity
 from urllib3.exceptions import HTTPError
 
 from tests.cluster.settings import STORAGE_CLASS
@@ -26,7 +28,7 @@ class Volumes:
     Args:
         kubeconfig: opens the cluster.
         node: name of the node whose folders the volumes are.
-        folder: gets a folder for each volume.
+        folder: gets a file for each volume, and a folder that it is mounted on.
 
     """
 
@@ -50,7 +52,8 @@ class Volumes:
         while not self._ended.is_set():
             try:
                 follow(api)
-            except (client.ApiException, HTTPError, OSError) as error:  # the API server is away
+            except (client.ApiException, HTTPError, OSError, subprocess.CalledProcessError) as error:
+                # The API server is away, or a disk is busy for a moment longer.
                 _log.info("volumes: %s", error)
                 self._ended.wait(_AGAIN_SECONDS)
 
@@ -70,7 +73,7 @@ class Volumes:
         for event in watch.Watch().stream(api.list_persistent_volume, timeout_seconds=_WATCH_SECONDS):
             volume = event["object"]
             if volume.spec.storage_class_name == STORAGE_CLASS and volume.status.phase in {"Released", "Failed"}:
-                shutil.rmtree(volume.spec.local.path, ignore_errors=True)
+                _delete_disk(Path(volume.spec.local.path))
                 try:
                     api.delete_persistent_volume(volume.metadata.name)
                 except client.ApiException as error:
@@ -80,7 +83,7 @@ class Volumes:
     def _provide(self, api: Any, claim: Any) -> None:
         name = f"pvc-{claim.metadata.uid}"
         folder = self._folder / name
-        folder.mkdir(exist_ok=True)
+        _make_disk(folder, int(parse_quantity(claim.spec.resources.requests["storage"])))
         volume = {
             "metadata": {"name": name},
             "spec": {
@@ -112,3 +115,23 @@ class Volumes:
         except client.ApiException as error:
             if error.status != 409:  # made in answer to an earlier event
                 raise
+
+
+def _make_disk(folder: Path, size_bytes: int) -> None:
+    """Mount a new file system of a size on a folder, where there is none."""
+    if folder.is_mount():
+        return
+    folder.mkdir(exist_ok=True)
+    disk = folder.with_suffix(".disk")
+    with disk.open("wb") as file:
+        file.truncate(size_bytes)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk], check=True)
+    subprocess.run(["mount", "-o", "loop", disk, folder], check=True)
+
+
+def _delete_disk(folder: Path) -> None:
+    if folder.is_mount():
+        subprocess.run(["umount", folder], check=True)
+    folder.with_suffix(".disk").unlink(missing_ok=True)
+    if folder.exists():
+        folder.rmdir()
