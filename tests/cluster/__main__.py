@@ -1,4 +1,4 @@
-"""The cluster of this machine: ``python -m tests.cluster up``, ``demo`` and ``down``.
+"""The cluster of this machine: ``python -m tests.cluster up``, ``demo``, ``bench`` and ``down``.
 
 With KUBECONFIG set nothing is made: ``demo`` fills the cluster that it names.
 """
@@ -17,6 +17,7 @@ from fulltape.errors import ConfigurationError
 from tests.cluster.build import ensure_node_programs
 from tests.cluster.demo import fill
 from tests.cluster.images import build_images, load_images
+from tests.cluster.jobs import BOOTSTRAP_SERVERS, run_job
 from tests.cluster.node import Node, remove_node, running
 from tests.control_plane.build import ensure_programs
 from tests.control_plane.plane import Cluster, ControlPlaneError, KubectlError
@@ -99,6 +100,19 @@ def demo(rate: int) -> None:
         "kubectl port-forward --namespace=markets service/majors-dashboard 8080   # then open http://127.0.0.1:8080\n"
         "kubectl port-forward --namespace=data service/alertmanager 9093   # open http://127.0.0.1:9093"
     )
+
+
+@main.command()
+@click.option("--warm-up", type=float, default=240.0, show_default=True, help="Seconds in which JVMs warm up.")
+@click.option("--seconds", type=float, default=600.0, show_default=True, help="Seconds that count.")
+def bench(warm_up: float, seconds: float) -> None:
+    """Measure the feed of ``demo``, from trade to window, by a pod beside Kafka; print the report as JSON."""
+    programs = ensure_programs()
+    cluster = Cluster(Path(_state()["kubeconfig"]), programs / "kubectl", Path(_state()["logs"]))
+    command = ["fulltape", "bench", "feed", "majors", f"--bootstrap-servers={BOOTSTRAP_SERVERS}", "--json"]
+    command += [f"--warm-up={warm_up}", f"--seconds={seconds}"]
+    said = run_job(cluster, {"bench": command}, patience_seconds=warm_up + seconds + 120)
+    click.echo(said["bench"].splitlines()[-1])
 
 
 @main.command()

@@ -3,18 +3,21 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import yaml
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
-from tests.cluster.demo import DATA_NAMESPACE, MANIFESTS, make_namespace
-from tests.cluster.images import TAG
+from fulltape.feed.duration import Duration
+from tests.cluster.demo import MANIFESTS, make_namespace
+from tests.cluster.jobs import BOOTSTRAP_SERVERS, FILES, run_job
 from tests.control_plane.plane import Cluster, KubectlError
 
+_CHECK = Path(__file__).with_name("check_windows.py")
 PATIENCE_SECONDS = 240.0
 """Nothing here is timed: this only ends a test that waits for what will never be."""
 
@@ -35,11 +38,7 @@ class Feed:
         self.namespace = namespace
         # For what is asked again and again: each kubectl would take half a second of CPU from the programs of the feed.
         api = config.new_client_from_config(str(cluster.kubeconfig))
-        self._core, self._batch, self._custom = (
-            client.CoreV1Api(api),
-            client.BatchV1Api(api),
-            client.CustomObjectsApi(api),
-        )
+        self._core, self._custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
 
     def apply(self, **spec: Any) -> None:
         """Make or change it: the feed of the manifests with other fields of its spec."""
@@ -70,6 +69,27 @@ class Feed:
         found = json.loads(answer.data)["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
+    def condition(self, kind: str) -> Mapping[str, Any]:
+        """Return one of its conditions; it has it already."""
+        return next(one for one in self.live()["status"]["conditions"] if one["type"] == kind)
+
+    def delete_pod(self, name: str) -> None:
+        """Delete a pod, as a node that is drained does; a moment later it may be gone already."""
+        with suppress(client.ApiException):
+            self._core.delete_namespaced_pod(name, self.namespace)
+
+    def evict(self, name: str) -> bool:
+        """Evict a pod; tell whether that may be now, by its disruption budget."""
+        eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=name, namespace=self.namespace))
+        try:
+            self._core.create_namespaced_pod_eviction(name, self.namespace, eviction)
+        except client.ApiException as error:
+            if error.status == 429:
+                return False
+            if error.status != 404:
+                raise
+        return True
+
     def wait_ready(self, since: datetime | None = None) -> None:
         """Wait until it is ready in its present form, and trades flow.
 
@@ -94,34 +114,34 @@ class Feed:
 
         self.wait_until(ready, f"{self.name} to be ready, with trades later than {moment:%X}")
 
-    def audit(self) -> dict[str, Any]:
-        """Read the whole tape in a pod of its own, and return what `fulltape audit` found."""
-        name = f"audit-{uuid4().hex[:8]}"
-        least = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
-        arguments = ["audit", f"{self.name}.trades", "--bootstrap-servers=kafka.data.svc:9092", "--json"]
-        pod = {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [
-                {"name": "audit", "image": f"localhost/fulltape:{TAG}", "args": arguments, "securityContext": least}
-            ],
-        }
-        job = {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": {"name": name, "namespace": DATA_NAMESPACE},
-            "spec": {"backoffLimit": 0, "template": {"spec": pod}},
-        }
-        self.cluster.kubectl("create", "--filename=-", input=yaml.safe_dump(job))
+    def assert_right(self) -> None:
+        """Read the whole tape and all windows, in a pod: every trade is there once and in order, and in its windows.
 
-        def ended() -> bool:
-            status = self._batch.read_namespaced_job_status(name, DATA_NAMESPACE).status
-            return bool(status.succeeded or status.failed)
+        Raises:
+            AssertionError: something is missing, twice or wrong; says what.
 
-        self.wait_until(ended, "the audit to end")
-        said = self.cluster.kubectl("logs", f"job/{name}", f"--namespace={DATA_NAMESPACE}")
-        return dict(json.loads(said))
+        """
+        programs = {
+            "audit": ["fulltape", "audit", f"{self.name}.trades", f"--bootstrap-servers={BOOTSTRAP_SERVERS}", "--json"]
+        }
+        if lengths := self._window_seconds():
+            programs["windows"] = ["python3", f"{FILES}/{_CHECK.name}", self.name, BOOTSTRAP_SERVERS, *lengths]
+        said = run_job(self.cluster, programs, PATIENCE_SECONDS, {_CHECK.name: _CHECK.read_text()})
+        found = json.loads(said["audit"])
+        assert found["foreign"] == 0
+        assert {product["product"] for product in found["products"]} == set(self.live()["spec"]["products"])
+        for product in found["products"]:
+            wrong = {key: product[key] for key in ("missing", "duplicates", "out_of_order", "gap_records")}
+            assert wrong == dict.fromkeys(wrong, 0), product
+            assert product["trades"] == product["last_id"] - product["first_id"] + 1
+        if "windows" in said:
+            windows = json.loads(said["windows"].splitlines()[-1])
+            assert windows["windows"]
+            assert (windows["absent"], windows["wrong"]) == (0, 0), windows
+
+    def _window_seconds(self) -> list[str]:
+        analytics = self.live()["spec"].get("analytics") or {}
+        return [str(Duration(window).us // 1_000_000) for window in analytics.get("windows", ())]
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition; the API server may be away meanwhile.
@@ -151,13 +171,3 @@ class Feed:
 
     def _kubectl(self, *arguments: str) -> str:
         return self.cluster.kubectl(*arguments, f"--namespace={self.namespace}")
-
-
-def assert_complete(found: Mapping[str, Any]) -> None:
-    """Check that a tape has every trade once and in order."""
-    assert found["foreign"] == 0
-    assert found["products"]
-    for product in found["products"]:
-        wrong = {key: product[key] for key in ("missing", "duplicates", "out_of_order", "gap_records")}
-        assert wrong == dict.fromkeys(wrong, 0), product
-        assert product["trades"] == product["last_id"] - product["first_id"] + 1

@@ -12,16 +12,15 @@ import pytest
 from fulltape.local.kafka import free_port
 from tests.browser import chromium, visit
 from tests.cluster.demo import DATA_NAMESPACE, OPERATOR_NAMESPACE, install_fulltape, run_helm
+from tests.cluster.jobs import BOOTSTRAP_SERVERS, run_job
 from tests.control_plane.plane import Cluster, KubectlError
-from tests.e2e.feeds import Feed, assert_complete
+from tests.e2e.feeds import PATIENCE_SECONDS, Feed
 
 pytestmark = pytest.mark.e2e
 
 
-def test_the_tape_of_a_feed_that_is_ready_is_complete(feed: Feed) -> None:
-    found = feed.audit()
-    assert_complete(found)
-    assert {product["product"] for product in found["products"]} == {"BTC-USD", "ETH-USD", "SOL-USD"}
+def test_every_trade_of_a_feed_that_is_ready_is_on_its_tape_and_in_its_windows(feed: Feed) -> None:
+    feed.assert_right()
     assert feed.live()["status"]["missingTrades"] == 0
 
 
@@ -76,7 +75,7 @@ def test_producers_go_from_one_to_three_and_back_with_every_trade_once(feed: Fee
         feed.wait_until(lambda count=replicas: len(feed.pods("producer")) == count, f"{replicas} producers")  # type: ignore[misc]
         feed.wait_ready()
         assert feed.live()["status"]["shards"] == replicas
-    assert_complete(feed.audit())
+    feed.assert_right()
 
 
 def test_an_upgrade_of_the_operator_touches_no_pod_of_a_feed(cluster: Cluster, helm: Path, feed: Feed) -> None:
@@ -92,7 +91,16 @@ def test_a_suspended_feed_runs_nothing_and_goes_on_with_every_trade(feed: Feed) 
     feed.wait_until(lambda: not feed.pods(), "its pods to end")
     feed.patch({"suspend": False})
     feed.wait_ready()
-    assert_complete(feed.audit())
+    feed.assert_right()
+
+
+def test_a_benchmark_of_a_running_feed_sees_every_trade_in_a_window(feed: Feed) -> None:
+    options = [f"--bootstrap-servers={BOOTSTRAP_SERVERS}", "--seconds=5", "--json"]
+    said = run_job(feed.cluster, {"bench": ["fulltape", "bench", "feed", feed.name, *options]}, PATIENCE_SECONDS)
+    results = json.loads(said["bench"].splitlines()[-1])["results"]
+    assert results["unseen"] == 0
+    assert results["trade_to_window"]["count"] == pytest.approx(results["trades_per_second"] * 5, rel=0.01)
+    assert results["trade_to_window"]["p50_ms"] > 0
 
 
 def test_who_has_no_rights_sees_nothing(feed: Feed) -> None:
@@ -104,7 +112,7 @@ def test_a_second_feed_in_another_namespace_lives_and_dies_by_itself(cluster: Cl
     other = Feed(cluster, "single", "research")
     other.apply(products=["BTC-USD"], analytics=None, alerts=[])
     other.wait_ready()
-    assert_complete(other.audit())
+    other.assert_right()
     cluster.kubectl("delete", "cryptofeed/single", "--namespace=research", "--timeout=120s")
     left = "pods,services,configmaps,statefulsets,deployments,persistentvolumeclaims,secrets,roles,networkpolicies"
 

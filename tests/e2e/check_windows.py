@@ -1,0 +1,137 @@
+"""Holds every window of a feed against its tape: ``python3 check_windows.py FEED BOOTSTRAP_SERVERS SECONDS...``.
+
+It runs in a pod, as a file of its own. What a window must say is summed up anew from the tape's trades, second by
+second, in exact decimals; windows of the newest seconds may still come, and are waited for. Prints one JSON object:
+how many windows were compared, and examples of those that are wrong or absent.
+"""
+
+import json
+import sys
+import time
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+
+from fulltape.bench.arrivals import read_to_end
+from fulltape.messages import Gap, Trade, Window
+
+_SECOND_US = 1_000_000
+_PATIENCE_SECONDS = 60.0
+_EXAMPLES = 5
+
+
+class Sums(NamedTuple):
+    """What a window or a second of a product says of its trades."""
+
+    trades: int
+    volume: Decimal
+    notional: Decimal
+    bought: Decimal
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    first_id: int
+    last_id: int
+
+
+def read(topic: str, servers: str) -> list[bytes]:
+    """Return all messages of a topic, each partition's in order."""
+    return [value for message in read_to_end(servers, topic) if (value := message.value()) is not None]
+
+
+def join(parts: list[Sums]) -> Sums:
+    """Add up neighbours in time."""
+    return Sums(
+        sum(part.trades for part in parts),
+        sum((part.volume for part in parts), Decimal()),
+        sum((part.notional for part in parts), Decimal()),
+        sum((part.bought for part in parts), Decimal()),
+        parts[0].open,
+        max(part.high for part in parts),
+        min(part.low for part in parts),
+        parts[-1].close,
+        parts[0].first_id,
+        parts[-1].last_id,
+    )
+
+
+def seconds_of(tape: list[bytes]) -> dict[str, dict[int, Sums]]:
+    """Return what each second of each product holds."""
+    decode = msgspec.json.Decoder(Trade | Gap).decode
+    trades: defaultdict[str, list[Trade]] = defaultdict(list)
+    for value in tape:
+        record = decode(value)
+        if isinstance(record, Trade):
+            trades[record.product].append(record)
+    seconds: defaultdict[str, dict[int, list[Sums]]] = defaultdict(lambda: defaultdict(list))
+    for product, records in trades.items():
+        for trade in sorted(records, key=lambda trade: trade.trade_id):
+            price, size = Decimal(trade.price), Decimal(trade.size)
+            bought = size if trade.taker_side == "buy" else Decimal()
+            single = Sums(
+                1, size, price * size, bought, price, price, price, price, trade.trade_id, trade.trade_id
+            )  # fmt: skip
+            seconds[product][trade.time_us // _SECOND_US].append(single)
+    return {product: {second: join(one) for second, one in held.items()} for product, held in seconds.items()}
+
+
+def expected(tape: list[bytes], lengths: list[int]) -> dict[tuple[str, int, int], Sums]:
+    """Return by product, length and end what windows must say, where one must be: a trade is in its last second."""
+    found = {}
+    for product, held in seconds_of(tape).items():
+        # The first second may be of a stream that began in its midst, and the last is not over.
+        first, last = min(held) + 1, max(held)
+        for second in range(first, last):
+            if second in held:
+                for length in lengths:
+                    if (start := second + 1 - length) >= first:
+                        parts = [held[one] for one in range(start, second + 1) if one in held]
+                        found[product, length, second + 1] = join(parts)
+    return found
+
+
+def said(window: Window) -> Sums | None:
+    """Return a window as its sums; nothing of one without trades."""
+    if window.open is None or window.high is None or window.low is None or window.close is None:
+        return None
+    exact = map(Decimal, (window.volume, window.notional, window.buy_volume))
+    prices = map(Decimal, (window.open, window.high, window.low, window.close))
+    first_id = window.last_id + 1 - window.trades - window.missing
+    return Sums(window.trades, *exact, *prices, first_id, window.last_id)
+
+
+def compare(wanted: dict[tuple[str, int, int], Sums], messages: list[bytes]) -> dict[str, Any]:
+    """Hold the newest version of each window against what it must say."""
+    decode = msgspec.json.Decoder(Window).decode
+    newest = {}
+    for message in messages:
+        window = decode(message)
+        length = (window.end_us - window.start_us) // _SECOND_US
+        newest[window.product, length, window.end_us // _SECOND_US] = window
+    absent = [key for key in wanted if key not in newest]
+    found = {key: said(newest[key]) for key in wanted if key in newest}
+    wrong = [(key, found[key], wanted[key]) for key in found if found[key] != wanted[key]]
+    return {
+        "windows": len(wanted),
+        "absent": len(absent),
+        "wrong": len(wrong),
+        "examples": [repr(one) for one in (*absent[:_EXAMPLES], *wrong[:_EXAMPLES])],
+    }
+
+
+def main(feed: str, servers: str, *lengths: str) -> None:
+    """Compare until all is right, or for a minute."""
+    wanted = expected(read(f"{feed}.trades", servers), list(map(int, lengths)))
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        result = compare(wanted, read(f"{feed}.windows", servers))
+        if not (result["absent"] or result["wrong"]) or time.monotonic() > deadline:
+            break
+    sys.stdout.write(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
