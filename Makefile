@@ -21,7 +21,7 @@ test: setup-tests lint ## Check and test everything but what runs on a cluster o
 	$(BIN)/pytest -m "not e2e"
 
 unit: setup ## Test what needs no server: quick
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest --numprocesses=auto tests/unit
 
 lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff check
