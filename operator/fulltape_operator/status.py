@@ -12,7 +12,8 @@ from fulltape.feed.model import CryptoFeed
 from fulltape_operator.desired.child import COMPONENT_LABEL, Key, selector
 from fulltape_operator.desired.kafka import strimzi_namespace
 from fulltape_operator.desired.programs import has_database
-from fulltape_operator.observed import Health, Seen
+from fulltape_operator.health import Health
+from fulltape_operator.observed import Seen
 from fulltape_operator.plan import WORKLOADS, Wanted
 
 Status = dict[str, Any]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Key
-from fulltape_operator.observed import FeedKey, Health, Observed, feed_of_labels, seen
+from fulltape_operator.health import Health
+from fulltape_operator.observed import FeedKey, Observed, feed_of_labels, seen
 from fulltape_operator.owned import MANAGER
 
 FEED, ANOTHER = FeedKey("markets", "majors"), FeedKey("markets", "another")

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fulltape_operator.desired.child import COMPONENT_LABEL, Child, Key, Stage
-from fulltape_operator.observed import Health, Seen
+from fulltape_operator.health import Health
+from fulltape_operator.observed import Seen
 from fulltape_operator.plan import Plan, Wanted, plan
 
 STAGES = {"producer": Stage.PRODUCERS, "panes": Stage.ANALYTICS, "archive": Stage.ANALYTICS, "monitor": Stage.SERVING}

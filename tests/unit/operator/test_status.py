@@ -9,7 +9,8 @@ from fulltape.feed.model import CryptoFeed
 from fulltape_operator.desired import desired_state
 from fulltape_operator.desired.child import Key
 from fulltape_operator.desired.kafka import required_secrets
-from fulltape_operator.observed import Health, Seen
+from fulltape_operator.health import Health
+from fulltape_operator.observed import Seen
 from fulltape_operator.plan import WORKLOADS, Wanted
 from fulltape_operator.platform import Platform
 from fulltape_operator.status import Circumstances, Figures, Problem, Status, news, status_of, status_of_hindered
