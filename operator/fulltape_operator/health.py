@@ -1,6 +1,8 @@
 """How each kind of object does, as its own controller reports it in the object's status. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fulltape_operator.desired.child import Manifest
 
@@ -87,11 +89,91 @@ def _of_pod(live: Manifest) -> Health:
     return Health(ready=int(ready), problem=problem)
 
 
+def _of_ingress(live: Manifest) -> Health:
+    if live.get("status", {}).get("loadBalancer", {}).get("ingress"):
+        return Health()
+    spec = live["spec"]
+    named = f"the class {spec['ingressClassName']}" if "ingressClassName" in spec else "no class"
+    return Health(
+        ready=0,
+        problem=f"has {named} and no address yet: look whether a controller of its class runs (kubectl get "
+        "ingressclasses), and correct spec.dashboard.ingress.className",
+    )
+
+
+def _of_http_route(live: Manifest) -> Health:
+    """Read what each Gateway says of a route to it: whether it takes the route, and finds what the route leads to."""
+    namespace, generation = live["metadata"]["namespace"], live["metadata"]["generation"]
+    said = live.get("status", {}).get("parents", ())
+    silent = []
+    for wanted in live["spec"]["parentRefs"]:
+        gateway = _gateway(wanted, namespace)
+        conditions = [
+            condition
+            for parent in said
+            if _gateway(parent["parentRef"], namespace) == gateway
+            for condition in parent.get("conditions", ())
+            if condition.get("observedGeneration", generation) >= generation
+        ]
+        for condition in conditions:
+            if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] == "False":
+                return Health(ready=0, failed=True, problem=_refusal(gateway, condition))
+        if not any(condition["type"] == "Accepted" and condition["status"] == "True" for condition in conditions):
+            silent.append(str(gateway))
+    if not silent:
+        return Health()
+    return Health(
+        ready=0,
+        problem=f"{' and '.join(silent)} did not answer yet: look whether it exists and its controller runs "
+        "(kubectl get gateways --all-namespaces), and correct spec.dashboard.httpRoute.parentRefs",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Gateway:
+    """What a route's parentRef names, with its defaults."""
+
+    kind: str
+    namespace: str
+    name: str
+    section: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}{f' ({self.section})' if self.section else ''}"
+
+
+def _gateway(parent: Mapping[str, Any], namespace: str) -> _Gateway:
+    return _Gateway(
+        parent.get("kind", "Gateway"),
+        parent.get("namespace", namespace),
+        parent["name"],
+        parent.get("sectionName", ""),
+    )
+
+
+def _refusal(gateway: _Gateway, condition: Mapping[str, Any]) -> str:
+    reason = condition.get("reason", "")
+    said = ": ".join(part for part in (reason, condition.get("message", "")) if part)
+    return f"{gateway} says {condition['type']} is False ({said}); {_MENDS.get(reason, _ANY_MEND)}"
+
+
+_MENDS = {
+    "NotAllowedByListeners": "let its listeners take routes of this namespace (allowedRoutes)",
+    "NoMatchingListenerHostname": "give a listener of it this name, or correct spec.dashboard.httpRoute.host",
+    "NoMatchingParent": "correct sectionName in spec.dashboard.httpRoute.parentRefs",
+    "RefNotPermitted": "allow the reference by a ReferenceGrant",
+}
+"""By the reasons of the Gateway API, for routes."""
+_ANY_MEND = "mend that, or name another Gateway in spec.dashboard.httpRoute.parentRefs"
+
+
 _OF_KIND = {
     "Deployment": _of_workload,
     "StatefulSet": _of_workload,
     "KafkaTopic": _of_strimzi,
     "KafkaUser": _of_strimzi,
+    "Ingress": _of_ingress,
+    "HTTPRoute": _of_http_route,
     "Job": _of_job,
     "Pod": _of_pod,
 }

@@ -20,6 +20,7 @@ from fulltape_operator.desired import desired_state
 from fulltape_operator.desired.child import PREFIX, Key, Manifest, Stage
 from fulltape_operator.desired.copies import copy_of
 from fulltape_operator.desired.kafka import copied_secrets, required_secrets, strimzi_namespace
+from fulltape_operator.desired.route import ROUTES
 from fulltape_operator.events import Events
 from fulltape_operator.finalize import Finalizer
 from fulltape_operator.observed import FeedKey, Observed, feed_of_labels, version_of
@@ -57,6 +58,14 @@ class _Outcome:
     waiting: dict[Key, str] = field(default_factory=dict)
     failure: ApiError | None = None
     """What trying again later may mend."""
+
+    def keeps(self, key: Key) -> bool:
+        """Tell whether an object that is not wanted any more stays, as what is to follow it can't be made.
+
+        A route that is refused keeps the old route alone: the rest of the feed does not depend on it.
+        """
+        hindered = {problem.kind for problem in self.problems}
+        return self.failure is not None or bool(hindered - ROUTES) or (bool(hindered) and key.kind in ROUTES)
 
 
 class Reconciler:
@@ -125,8 +134,8 @@ class Reconciler:
             to_do = plan(wanted, self._observed.children(key), self._settled.get(key, {}), self._kept(key, feed))
             outcome.waiting |= to_do.waiting
             await self._apply(key, live["metadata"]["uid"], to_do.apply, outcome)
-            if not outcome.problems and outcome.failure is None:
-                for seen in to_do.delete:
+            for seen in to_do.delete:
+                if not outcome.keeps(seen.key):
                     await self._cluster.delete(seen.key, seen.uid)
         kafka_missing = await self._kafka_missing(key, feed)
         circumstances = Circumstances(

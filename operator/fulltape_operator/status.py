@@ -12,6 +12,7 @@ from fulltape.feed.model import CryptoFeed
 from fulltape_operator.desired.child import COMPONENT_LABEL, Key, selector
 from fulltape_operator.desired.kafka import strimzi_namespace
 from fulltape_operator.desired.programs import has_database
+from fulltape_operator.desired.route import ROUTES
 from fulltape_operator.health import Health
 from fulltape_operator.observed import Seen
 from fulltape_operator.plan import WORKLOADS, Wanted
@@ -77,8 +78,10 @@ def status_of(found: Circumstances, old: Mapping[str, Any], now: str) -> Status:
         conditions["AnalyticsReady"] = _programs(found, ("panes", "monitor", "dashboard"), "Analytics")
     if found.feed.spec.warehouse is not None:
         conditions["WarehouseReady"] = _warehouse(found)
-    counted = {name: one for name, one in conditions.items() if name != "WarehouseReady" or has_database(found.feed)}
-    wrong = [problem for problem in [*counted.values(), *found.problems.values()] if problem is not None]
+    if found.feed.spec.dashboard is not None:
+        conditions["RouteReady"] = _route(found)
+    counted = [one for name, one in conditions.items() if _counts(found.feed, name)]
+    wrong = [problem for problem in [*counted, *_grave(found).values()] if problem is not None]
     stalled = next((problem for problem in wrong if problem.needs_person), None)
     # What a person must mend is often why the rest is not well either.
     ready = stalled or next(iter(wrong), None)
@@ -141,11 +144,22 @@ def _by_type(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {condition["type"]: condition for condition in status.get("conditions", ())}
 
 
+def _counts(feed: CryptoFeed, condition: str) -> bool:
+    """Tell whether a feed is ready only with this condition: trades flow without a route or a database."""
+    return condition != "RouteReady" and (condition != "WarehouseReady" or has_database(feed))
+
+
+def _grave(found: Circumstances) -> Mapping[Key, Problem]:
+    """Return the objects that could not be applied, but for routes."""
+    return {key: problem for key, problem in found.problems.items() if key.kind not in ROUTES}
+
+
 _WELL = {
     "TopicsReady": "the topics are as they should be",
     "ProducersReady": "all producers run",
     "AnalyticsReady": "panes, monitor and dashboard run",
     "WarehouseReady": "archive and loader run",
+    "RouteReady": "the way to the page is open",
 }
 
 
@@ -224,6 +238,19 @@ def _warehouse(found: Circumstances) -> Problem | None:
     return _programs(found, ("archive", "warehouse"), "Warehouse")
 
 
+def _route(found: Circumstances) -> Problem | None:
+    """Return what is wrong with the way of browsers to the page."""
+    (key,) = (key for key in _keys(found) if key.kind in ROUTES)
+    if (problem := found.problems.get(key)) is not None:
+        return problem
+    seen = found.there.get(key)
+    if seen is None:
+        return Problem("RouteNotTaken", f"{key} is not made yet")
+    if seen.health.ready:
+        return None
+    return Problem("RouteRefused" if seen.health.failed else "RouteNotTaken", f"{key}: {seen.health.problem}")
+
+
 def _moving(found: Circumstances) -> Problem | None:
     """Return what is on its way."""
     if found.paused:
@@ -231,8 +258,8 @@ def _moving(found: Circumstances) -> Problem | None:
     if found.waiting:
         key, why = next(iter(found.waiting.items()))
         return Problem("Waiting", f"{key} is to be changed: {why}")
-    if found.problems:
-        key, problem = next(iter(found.problems.items()))
+    if grave := _grave(found):
+        key, problem = next(iter(grave.items()))
         return Problem("Retrying", f"{key}: {problem.message}")
     if found.feed.spec.suspend:
         return None

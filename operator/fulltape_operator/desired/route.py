@@ -6,6 +6,8 @@ from fulltape.feed.model import CryptoFeed, Gateway, HttpRoute, Ingress
 from fulltape.workloads import PAGE
 from fulltape_operator.desired.child import Child, Manifest, Stage, child_name, manifest
 
+ROUTES = {"Ingress", "HTTPRoute"}
+"""The kinds of object that lead to the page."""
 _COMPONENT = "dashboard"
 _GATEWAY_GROUP = "gateway.networking.k8s.io"
 

@@ -229,6 +229,42 @@ def test_a_feed_whose_kafka_moves_leaves_nothing_in_its_old_place_though_it_is_d
     eventually(lambda: not feed.exists() and not feed.children(), "nothing is left, in either namespace")
 
 
+def set_status(feed: Feed, plural: str, **status: Any) -> None:
+    """Say of a feed's route what its controller would."""
+    body = json.dumps({"status": status})
+    space = f"--namespace={feed.namespace}"
+    feed.plane.kubectl(
+        "patch", plural, "majors-dashboard", "--subresource=status", "--type=merge", f"--patch={body}", space
+    )
+
+
+def test_a_route_that_is_not_taken_or_refused_is_said_until_it_is_and_the_feed_is_ready_meanwhile(
+    feed: Feed, kubelet: Kubelet
+) -> None:
+    assert kubelet is not None
+    feed.manifest["spec"]["kafka"] = {"bootstrapServers": "kafka.example:9092"}
+    feed.apply(retain="Retain", dashboard={"ingress": {"host": "majors.example.com"}})
+    eventually(lambda: feed.reason() == "Ready", "the feed is ready")
+    eventually(lambda: feed.reason("RouteReady") == "RouteNotTaken", "an Ingress without an address is reported")
+    set_status(feed, "ingresses", loadBalancer={"ingress": [{"ip": "192.0.2.1"}]})
+    eventually(lambda: feed.reason("RouteReady") == "RouteReady", "it has one")
+    feed.apply(dashboard={"httpRoute": {"host": "majors.example.com", "parentRefs": [{"name": "web"}]}})
+    eventually(lambda: feed.reason("RouteReady") == "RouteNotTaken", "a silent Gateway is reported")
+
+    def say(status: str, reason: str) -> None:
+        of_condition = {"lastTransitionTime": "2026-01-01T00:00:00Z", "message": "so it is", "observedGeneration": 1}
+        conditions = [{"type": "Accepted", "status": status, "reason": reason, **of_condition}]
+        parent = {"parentRef": {"name": "web"}, "controllerName": "example.org/gateway", "conditions": conditions}
+        set_status(feed, "httproutes", parents=[parent])
+
+    say("False", "NotAllowedByListeners")
+    eventually(lambda: feed.reason("RouteReady") == "RouteRefused", "a refusal is reported")
+    assert "NotAllowedByListeners: so it is" in feed.conditions()["RouteReady"]["message"]
+    say("True", "Accepted")
+    eventually(lambda: feed.reason("RouteReady") == "RouteReady", "it is taken")
+    assert feed.reason() == "Ready"
+
+
 @pytest.mark.parametrize("hindrance", ["refused", "never ends"])
 def test_topics_that_can_t_be_deleted_are_named_and_their_feed_goes(
     feed: Feed, kubelet: Kubelet, hindrance: str

@@ -1,4 +1,4 @@
-"""What is known of the cluster: never older than it was, whatever order news come in; and how each kind does."""
+"""What is known of the cluster: never older than it was, whatever order news come in."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Key
-from fulltape_operator.health import Health
 from fulltape_operator.observed import FeedKey, Observed, feed_of_labels, seen
 from fulltape_operator.owned import MANAGER
 
@@ -36,10 +35,6 @@ def labelled(version: int, labels: dict[str, str]) -> dict[str, Any]:
     live = of_ours(version, "a")
     live["metadata"]["labels"] = labels
     return live
-
-
-def health(kind: str, **fields: Any) -> Health:
-    return seen(thing(1, kind, **fields)).health
 
 
 def test_an_object_is_a_feed_s_by_both_labels() -> None:
@@ -147,138 +142,6 @@ def test_the_deletion_of_a_feed_is_not_undone_by_a_late_answer() -> None:
     assert FEED not in observed.feeds
     observed.see_feed(FEED, thing(4, "CryptoFeed", uid="second"))
     assert FEED in observed.feeds
-
-
-def status(**fields: Any) -> dict[str, Any]:
-    return {"observedGeneration": 1, **fields}
-
-
-@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
-@pytest.mark.parametrize(
-    ("replicas", "found", "expected"),
-    [
-        (2, status(replicas=2, updatedReplicas=2, readyReplicas=2), Health(2, 2)),
-        (2, {}, Health(0, 2, rolling=True)),  # just made: nobody has looked at it
-        (2, status(replicas=2, updatedReplicas=2, readyReplicas=1), Health(1, 2, rolling=True)),
-        (2, status(replicas=2, updatedReplicas=1, readyReplicas=2), Health(2, 2, rolling=True)),
-        (2, status(replicas=3, updatedReplicas=2, readyReplicas=3), Health(3, 2, rolling=True)),  # an old pod is left
-        (0, status(), Health(0, 0)),  # suspended
-        (0, status(replicas=1, updatedReplicas=0, readyReplicas=1), Health(1, 0, rolling=True)),
-        (1, {"observedGeneration": 0, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}, Health(1, 1, True)),  # noqa: FBT003
-    ],
-)
-def test_a_workload_rolls_until_all_its_pods_are_new_and_ready(
-    kind: str, replicas: int, found: dict[str, Any], expected: Health
-) -> None:
-    assert health(kind, spec={"replicas": replicas}, status=found) == expected
-
-
-def test_a_workload_tells_why_it_has_no_pods() -> None:
-    conditions = [
-        {"type": "Available", "status": "False", "message": "not this"},
-        {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"},
-        {"type": "Progressing", "status": "False", "message": "deadline exceeded"},
-    ]
-    found = health("Deployment", spec={"replicas": 1}, status=status(conditions=conditions))
-    assert found.problem == "exceeded quota: pods; deadline exceeded"
-
-
-def test_what_a_workload_tells_of_its_well_being_is_no_problem() -> None:
-    conditions = [
-        {"type": "ReplicaFailure", "status": "False", "message": "not this"},
-        {"type": "Progressing", "status": "True", "message": "not this"},
-    ]
-    assert health("Deployment", spec={"replicas": 1}, status=status(conditions=conditions)).problem == ""
-
-
-@pytest.mark.parametrize("kind", ["KafkaTopic", "KafkaUser"])
-@pytest.mark.parametrize(
-    ("conditions", "expected"),
-    [
-        ([], Health(ready=0)),
-        ([{"type": "Ready", "status": "True"}], Health()),
-        (
-            [{"type": "Ready", "status": "False", "reason": "KafkaError", "message": "too many replicas"}],
-            Health(ready=0, failed=True, problem="too many replicas"),
-        ),
-        ([{"type": "NotReady", "status": "True", "reason": "Odd"}], Health(ready=0, failed=True, problem="Odd")),
-        ([{"type": "NotReady", "status": "True"}], Health(ready=0, failed=True, problem="is not ready")),
-        ([{}, {"type": "Ready"}], Health(ready=0, failed=True, problem="is not ready")),  # its CRD asks for nothing
-    ],
-)
-def test_strimzi_s_objects_are_ready_when_its_operators_say_so(
-    kind: str, conditions: list[dict[str, Any]], expected: Health
-) -> None:
-    assert health(kind, spec={}, status={"conditions": conditions}) == expected
-
-
-@pytest.mark.parametrize(
-    ("conditions", "expected"),
-    [
-        ([], Health(ready=0)),
-        ([{"type": "Complete", "status": "True"}], Health(ready=1)),
-        ([{"type": "Complete", "status": "False"}], Health(ready=0)),
-        (
-            [{"type": "Failed", "status": "True", "message": "too often"}],
-            Health(ready=0, failed=True, problem="too often"),
-        ),
-    ],
-)
-def test_a_job_is_done_or_failed_when_its_conditions_say_so(conditions: list[dict[str, Any]], expected: Health) -> None:
-    assert health("Job", spec={}, status={"conditions": conditions}) == expected
-
-
-def container(**fields: Any) -> dict[str, Any]:
-    return {"containerStatuses": [fields]}
-
-
-ENDED = {"terminated": {"exitCode": 2, "message": "starting\nno such topic\n"}}
-
-
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        ({}, Health(ready=0)),
-        ({"conditions": [{"type": "Ready", "status": "True"}]}, Health()),
-        (
-            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes: memory"}]},
-            Health(ready=0, problem="0/3 nodes: memory"),
-        ),
-        ({"conditions": [{"type": "PodScheduled", "status": "True", "message": "not this"}]}, Health(ready=0)),
-        (container(state={"waiting": {"reason": "ContainerCreating"}}), Health(ready=0)),
-        (
-            container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}),
-            Health(ready=0, problem="ImagePullBackOff: no such image"),
-        ),
-        (container(state={"waiting": {"message": "no such image"}}), Health(ready=0, problem="no such image")),
-        (
-            container(state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState=ENDED),
-            Health(ready=0, problem="ended with code 2: no such topic"),
-        ),
-        (container(lastState={"terminated": {"exitCode": 137}}), Health(ready=0, problem="ended with code 137")),
-        (container(lastState={"terminated": {"exitCode": 0}}), Health(ready=0)),
-        ({"conditions": [{"type": "Ready", "status": "True"}], **container(lastState=ENDED)}, Health()),
-    ],
-    ids=[
-        "new",
-        "ready",
-        "unschedulable",
-        "scheduled",
-        "being made",
-        "no image",
-        "no reason",
-        "crash loop",
-        "killed",
-        "ended well",
-        "ready again",
-    ],
-)
-def test_a_pod_that_is_not_ready_tells_why(found: dict[str, Any], expected: Health) -> None:
-    assert health("Pod", spec={}, status=found) == expected
-
-
-def test_what_has_no_status_is_well_once_it_is_there() -> None:
-    assert health("Service") == Health()
 
 
 def test_a_pod_s_address_is_known() -> None:

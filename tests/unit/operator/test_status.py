@@ -135,6 +135,46 @@ def test_a_laptop_s_warehouse_is_named_and_does_not_keep_a_feed_from_being_ready
     assert found["Ready"] == ("True", "Ready")
 
 
+ROUTE = Key("HTTPRoute", "markets", "majors-dashboard")
+ROUTED = changed(STRIMZI, dashboard={"httpRoute": {"host": "majors.example.com", "parentRefs": [{"name": "web"}]}})
+
+
+@pytest.mark.parametrize(
+    ("health", "others", "reason", "words"),
+    [
+        (
+            {ROUTE: Health(ready=0, failed=True, problem="no listener")},
+            {},
+            "RouteRefused",
+            "majors-dashboard: no listener",
+        ),
+        ({ROUTE: Health(ready=0, problem="no answer")}, {}, "RouteNotTaken", "majors-dashboard: no answer"),
+        (
+            {},
+            {"problems": {ROUTE: Problem("KindMissing", "install the Gateway API", needs_person=True)}},
+            "KindMissing",
+            "install the Gateway API",
+        ),
+    ],
+)
+def test_a_route_that_leads_nowhere_is_said_and_a_feed_whose_trades_flow_is_ready_all_the_same(
+    health: dict[Key, Health], others: dict[str, Any], reason: str, words: str
+) -> None:
+    assert told(status(ROUTED))["RouteReady"] == ("True", "RouteReady")
+    found = status(ROUTED, health, **others)
+    assert told(found)["RouteReady"] == ("False", reason)
+    assert words in message(found, "RouteReady")
+    assert told(found)["Ready"] == ("True", "Ready")
+    assert not {"Reconciling", "Stalled"} & told(found).keys()
+
+
+def test_a_route_that_is_not_made_yet_is_said_and_a_feed_without_one_says_nothing_of_it() -> None:
+    found = circumstances(ROUTED)
+    found = replace(found, there={key: one for key, one in found.there.items() if key != ROUTE})
+    assert told(status_of(found, {}, NOW))["RouteReady"] == ("False", "RouteNotTaken")
+    assert "RouteReady" not in told(status(STRIMZI))
+
+
 def test_suspended_paused_and_waiting_are_said() -> None:
     suspended = changed(STRIMZI, suspend=True)
     assert told(status(suspended))["ProducersReady"] == ("False", "Suspended")
