@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from fulltape.errors import FeedError
 from fulltape.feed.load import feed_of
 from fulltape.feed.model import CryptoFeed
-from fulltape_operator.cluster import FEEDS, ApiError, Cluster
-from fulltape_operator.desired.child import PREFIX, Manifest
-from fulltape_operator.desired.deletion import deletion
+from fulltape_operator.cluster import CHILDREN, FEEDS, ApiError, Cluster
+from fulltape_operator.desired.child import PREFIX, Key, Manifest, child_name
+from fulltape_operator.desired.deletion import COMPONENT, deletion
 from fulltape_operator.desired.kafka import makes_user, strimzi_namespace
 from fulltape_operator.events import Events
 from fulltape_operator.observed import FeedKey, Observed, Seen
-from fulltape_operator.ownership import belonging_to
+from fulltape_operator.ownership import belonging_to, is_foreign, name_taken
 from fulltape_operator.plan import WORKLOADS
 from fulltape_operator.platform import Platform
 
@@ -87,22 +87,32 @@ class Finalizer:
 
     async def _delete_topics(self, key: FeedKey, live: Manifest, feed: CryptoFeed) -> float | None:
         """Have the topics deleted once nothing runs that would make them anew; return when to look again, if so."""
-        children = list(self._observed.children(key).values())
-        jobs = [seen for seen in children if seen.key.kind == "Job"]
-        running = [seen for seen in children if seen.key.kind in WORKLOADS]
-        pods = [seen for seen in children if seen.key.kind == "Pod"]
-        if not jobs and (running or pods):
+        children = self._observed.children(key)
+        job = children.get(Key("Job", key.namespace, child_name(feed, COMPONENT)))
+        if job is not None and live["metadata"]["uid"] in job.owners:
+            return await self._watch_deletion(live, feed, job)
+        if job is not None and job.digest is None:
+            await self._left(live, feed, name_taken(job.key))
+            return None
+        if job is not None:  # of a feed that had this name before: it tells nothing of these topics
+            if not job.deleting:
+                await self._cluster.delete(job.key, job.uid)
+            return _LOOK_SECONDS
+        running = [seen for seen in children.values() if seen.key.kind in WORKLOADS]
+        if running or any(child.kind == "Pod" for child in children):
             for seen in running:
                 if not seen.deleting:
                     await self._cluster.delete(seen.key, seen.uid, foreground=True)
             return _LOOK_SECONDS
-        if not jobs:
-            return await self._start_deletion(live, feed)
-        return await self._watch_deletion(live, feed, jobs[0])
+        return await self._start_deletion(key, live, feed)
 
-    async def _start_deletion(self, live: Manifest, feed: CryptoFeed) -> float | None:
+    async def _start_deletion(self, key: FeedKey, live: Manifest, feed: CryptoFeed) -> float | None:
         try:
             for child in deletion(feed, self._platform):
+                found = await self._cluster.glance(CHILDREN[child.key.kind].path(key.namespace, child.key.name))
+                if found is not None and is_foreign(found, key, live["metadata"]["uid"]):
+                    await self._left(live, feed, name_taken(child.key))
+                    return None
                 self._observed.see(await self._cluster.apply(belonging_to(live, child).manifest))
         except ApiError as problem:
             if problem.passes:

@@ -23,9 +23,9 @@ from fulltape_operator.desired.kafka import copied_secrets, required_secrets, st
 from fulltape_operator.desired.route import ROUTES
 from fulltape_operator.events import Events
 from fulltape_operator.finalize import Finalizer
-from fulltape_operator.observed import FeedKey, Observed, feed_of_labels, version_of
+from fulltape_operator.observed import FeedKey, Observed, version_of
 from fulltape_operator.owned import digest
-from fulltape_operator.ownership import belonging_to
+from fulltape_operator.ownership import belonging_to, is_foreign, name_taken
 from fulltape_operator.plan import Wanted, plan
 from fulltape_operator.platform import Platform
 from fulltape_operator.readings import Readings
@@ -210,16 +210,9 @@ class Reconciler:
     async def _foreign(self, feed: FeedKey, uid: str, key: Key) -> Problem | None:
         """Return why an object's name is taken by one that is not this feed's; None where it is free."""
         found = await self._cluster.glance(CHILDREN[key.kind].path(key.namespace, key.name))
-        if found is None or feed_of_labels(found) == feed:
+        if found is None or not is_foreign(found, feed, uid):
             return None
-        owners = [owner["uid"] for owner in found["metadata"].get("ownerReferences", ())]
-        if uid in owners:  # ours, and somebody took its labels off
-            return None
-        return Problem(
-            "NameTaken",
-            f"{key} exists and is not of this feed; it stays as it is: rename or delete it, or name the feed otherwise",
-            needs_person=True,
-        )
+        return Problem("NameTaken", name_taken(key), needs_person=True)
 
     async def _missing_secrets(self, feed: CryptoFeed) -> dict[str, str]:
         """Return the Secrets that the feed names and that do not exist, with the field that names each."""

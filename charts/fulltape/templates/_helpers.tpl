@@ -75,7 +75,7 @@ capabilities: {drop: [ALL]}
   verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [create, delete, list, patch, watch]
+  verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [create, delete, get, list, patch, watch]

@@ -15,6 +15,7 @@ from fulltape.local.kafka import free_port
 from fulltape_operator.cluster import CHILDREN, FEEDS
 from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Key
 from fulltape_operator.finalize import FINALIZER
+from fulltape_operator.owned import MANAGER
 from tests.control_plane.kubelet import Fate, Kubelet
 from tests.control_plane.plane import Cluster, ControlPlane, KubectlError
 from tests.integration.operator.processes import OperatorProcess, eventually
@@ -263,6 +264,63 @@ def test_a_route_that_is_not_taken_or_refused_is_said_until_it_is_and_the_feed_i
     say("True", "Accepted")
     eventually(lambda: feed.reason("RouteReady") == "RouteReady", "it is taken")
     assert feed.reason() == "Ready"
+
+
+def job(namespace: str, **metadata: Any) -> dict[str, Any]:
+    """Return a Job of the name of the one that deletes a feed's topics; nothing of it ever runs."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": "one", "image": "fulltape"}]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "majors-cleanup", "namespace": namespace, **metadata},
+        "spec": {"suspend": True, "template": {"spec": pod}},
+    }
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_another_s_job_of_the_name_of_the_one_that_deletes_topics_is_left_alone_and_reported(
+    feed: Feed, kubelet: Kubelet, *, labelled: bool
+) -> None:
+    assert kubelet is not None
+    feed.manifest["spec"]["kafka"] = {"bootstrapServers": "kafka.example:9092"}
+    feed.apply()
+    eventually(lambda: feed.reason() == "Ready", "the feed is ready")
+    labels = {FEED_LABEL: "majors", FEED_NAMESPACE_LABEL: feed.namespace} if labelled else {}
+    feed.plane.kubectl("create", "--filename=-", input=json.dumps(job(feed.namespace, labels=labels)))
+    theirs = feed.child("job", "majors-cleanup")
+    feed.delete()
+    eventually(lambda: not feed.exists(), "the feed goes")
+    (told,) = events(feed, "TopicsLeft")
+    assert "majors-cleanup exists and is not of this feed" in told["note"]
+    now = feed.child("job", "majors-cleanup")
+    assert (now["metadata"]["uid"], now["spec"]) == (theirs["metadata"]["uid"], theirs["spec"])
+    assert "deletionTimestamp" not in now["metadata"]
+
+
+def test_a_job_that_a_former_feed_of_the_name_left_does_not_pass_for_the_feed_s_own(
+    feed: Feed, kubelet: Kubelet
+) -> None:
+    feed.manifest["spec"]["kafka"] = {"bootstrapServers": "kafka.example:9092"}
+    feed.apply()
+    eventually(lambda: feed.reason() == "Ready", "the feed is ready")
+    space = f"--namespace={feed.namespace}"
+    feed.plane.kubectl("annotate", "cryptofeed", "majors", "fulltape.dev/pause=true", space)
+    eventually(lambda: feed.reason("Reconciling") == "Paused", "nothing is tidied up")
+    labels = {FEED_LABEL: "majors", FEED_NAMESPACE_LABEL: feed.namespace}
+    former = json.dumps(job(feed.namespace, labels=labels))
+    feed.plane.kubectl("apply", "--server-side", f"--field-manager={MANAGER}", "--filename=-", input=former)
+    uid = feed.child("job", "majors-cleanup")["metadata"]["uid"]
+    kubelet.treat(f"{feed.namespace}/majors-cleanup-*", Fate.PENDING)
+    feed.delete()
+
+    def own() -> bool:
+        found = [child["metadata"]["uid"] for key, child in feed.children().items() if key.kind == "Job"]
+        return bool(found) and uid not in found
+
+    eventually(own, "its own Job is there")
+    kubelet.treat(f"{feed.namespace}/majors-cleanup-*", Fate.WELL)
+    eventually(lambda: not feed.exists() and not feed.children(), "nothing is left")
+    assert not events(feed, "TopicsLeft")
 
 
 @pytest.mark.parametrize("hindrance", ["refused", "never ends"])
