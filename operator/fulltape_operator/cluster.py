@@ -109,6 +109,11 @@ class ApiError(FulltapeError):
         """Whether the API server does not know the kind at all: its CRD is not installed."""
         return self.status == 404 and not self.details.get("name")
 
+    @property
+    def namespace_missing(self) -> bool:
+        """Whether the namespace does not exist that the object was to be in."""
+        return self.status == 404 and self.details.get("kind") == "namespaces"
+
 
 class Cluster:
     """A connection to the API server. All of its methods raise `ApiError`.

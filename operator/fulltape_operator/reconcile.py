@@ -198,7 +198,7 @@ class Reconciler:
             if problem.passes:
                 outcome.failure = problem
             else:
-                outcome.problems[key] = _refused(problem, key)
+                outcome.problems[key] = refused(problem, key)
             return
         self._observed.see(live)
         seen = self._observed.children(feed).get(key)
@@ -283,7 +283,7 @@ def _is_pod_of(workload: Key, other: Key) -> bool:
     return other.kind == "Pod" and other.name.startswith(f"{workload.name}-")
 
 
-def _refused(problem: ApiError, key: Key) -> Problem:
+def refused(problem: ApiError, key: Key) -> Problem:
     """Say why the API server refused an object."""
     if problem.kind_missing:
         return Problem(
@@ -291,8 +291,10 @@ def _refused(problem: ApiError, key: Key) -> Problem:
             f"this cluster has no {key.kind}: install {_NEEDS.get(key.kind, 'its CRD')}",
             needs_person=True,
         )
-    if problem.status == 404:
+    if problem.namespace_missing:
         return Problem("NamespaceMissing", f"{key}: {problem.message}; create the namespace", needs_person=True)
+    if problem.status == 404:  # what it refers to, as a RoleBinding to its Role: it may be made at any moment
+        return Problem(problem.reason, f"{key} refers to what is not there: {problem.message}; it is tried again")
     reason = "QuotaExceeded" if "exceeded quota" in problem.message else problem.reason
     return Problem(reason, f"{key}: {problem.message}", needs_person=True)
 

@@ -12,10 +12,13 @@ def access_children(feed: CryptoFeed, platform: Platform) -> list[Child]:
     """Return ServiceAccounts, the role of Spark's drivers, and the NetworkPolicy."""
     found = [_account(feed, "feed", platform)]
     if feed.spec.analytics is not None:
-        found += [_account(feed, "panes", platform), _driver_role(feed), _driver_binding(feed)]
+        found += [_account(feed, "panes", platform), _driver_role(feed)]
     if platform.network_policies:
         found.append(_network_policy(feed))
-    return [Child(Stage.FOUNDATION, one) for one in found]
+    children = [Child(Stage.FOUNDATION, one) for one in found]
+    if feed.spec.analytics is not None:
+        children.append(Child(Stage.BINDINGS, _driver_binding(feed)))
+    return children
 
 
 def programs_account(feed: CryptoFeed) -> str:

@@ -24,12 +24,14 @@ class Stage(IntEnum):
     """When an object is applied: each stage after the one before it. Topics come before what writes to them."""
 
     FOUNDATION = 0
-    TOPICS = 1
-    USERS = 2
+    BINDINGS = 1
+    """After the Roles: one to a Role that is not there is refused."""
+    TOPICS = 2
+    USERS = 3
     """After the topics: who can't have these must not get rights on them."""
-    PRODUCERS = 3
-    ANALYTICS = 4
-    SERVING = 5
+    PRODUCERS = 4
+    ANALYTICS = 5
+    SERVING = 6
 
 
 @dataclass(frozen=True, slots=True)
