@@ -261,6 +261,20 @@ _DASHBOARD = (
     ),
 )
 
+# "namespace" is a word of CEL's own, and a field of that name is written so.
+_SAME_GATEWAY = (
+    "one.name == other.name && has(one.__namespace__) == has(other.__namespace__) && "
+    "(!has(one.__namespace__) || one.__namespace__ == other.__namespace__)"
+)
+_SAME_LISTENER = "(!has(one.sectionName) || !has(other.sectionName) || one.sectionName == other.sectionName)"
+
+_PARENT_REFS = (
+    Rule(
+        holds=f"self.all(one, self.exists_one(other, {_SAME_GATEWAY} && {_SAME_LISTENER}))",
+        message="a Gateway is named twice; name another listener in each by sectionName, or remove one",
+    ),
+)
+
 _WAREHOUSE = (
     Rule(
         holds="!has(self.redshift) || has(self.staging)",
@@ -491,6 +505,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "spec.analytics.slide": _SLIDE,
     "spec.analytics.checkpoint": _CHECKPOINT,
     "spec.dashboard": _DASHBOARD,
+    "spec.dashboard.httpRoute.parentRefs": _PARENT_REFS,
     "spec.warehouse": _WAREHOUSE,
     "spec.alerts[0]": _ALERT,
     "spec.alerts[0].name": _ALERT_NAME,

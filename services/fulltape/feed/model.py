@@ -210,7 +210,7 @@ HostName = Annotated[
 AnnotationName = Annotated[
     str,
     Shape(
-        r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+        rf"^({_DNS_SUBDOMAIN[1:-1]}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?$",
         317,
         "is not an annotation's name; write name or domain/name",
     ),
@@ -605,7 +605,30 @@ class HttpRoute(FeedModel):
     host: HostName
     """The name that browsers reach the page by."""
     parent_refs: Annotated[Many[Gateway], Field(min_length=1, max_length=8)]
-    """The Gateways that the route belongs to; they hold the certificates."""
+    """The Gateways that the route belongs to, or their listeners, each once; they hold the certificates."""
+
+    @model_validator(mode="after")
+    def _gateways_once_each(self) -> Self:
+        refs = self.parent_refs
+        _refuse(
+            [
+                Mistake(
+                    ("parentRefs", position),
+                    f"Gateway {gateway.name} is item {first} of the list too; name another listener in each by "
+                    "sectionName, or remove one",
+                )
+                for position, gateway in enumerate(refs)
+                if (first := next(place for place, other in enumerate(refs) if _overlap(gateway, other))) < position
+            ]
+        )
+        return self
+
+
+def _overlap(one: Gateway, other: Gateway) -> bool:
+    """Tell whether two references are to the same Gateway, and not to listeners of it that differ."""
+    if (one.name, one.namespace) != (other.name, other.namespace):
+        return False
+    return None in (one.section_name, other.section_name) or one.section_name == other.section_name
 
 
 class Dashboard(FeedModel):

@@ -75,6 +75,11 @@ def test_a_route_is_kept_as_it_was_written_so_that_it_is_not_applied_again(
             "not a name is not an annotation's name; write name or domain/name",
         ),
         ({"httpRoute": {"host": "a.example", "parentRefs": []}}, "spec.dashboard.httpRoute.parentRefs", "at least 1"),
+        (
+            {"httpRoute": {"host": "a.example", "parentRefs": [{"name": "a"}, {"name": "a", "sectionName": "b"}]}},
+            "spec.dashboard.httpRoute.parentRefs",
+            "a Gateway is named twice; name another listener in each by sectionName, or remove one",
+        ),
     ],
 )
 def test_a_way_that_leads_nowhere_is_refused_with_its_field_and_the_mend(

@@ -44,13 +44,40 @@ def test_either_way_names_the_host_that_browsers_ask_for(dashboard: dict[str, An
             {"ingress": {"host": "a.example", "annotations": {"not a name": "x"}}},
             "spec.dashboard.ingress.annotations.not a name: 'not a name' is not an annotation's name",
         ),
+        (
+            {"ingress": {"host": "a.example", "annotations": {"a..b/c": "x"}}},
+            "'a..b/c' is not an annotation's name",
+        ),
         ({"httpRoute": {"host": "a.example", "parentRefs": []}}, "spec.dashboard.httpRoute.parentRefs"),
+        *(
+            (
+                {"httpRoute": {"host": "a.example", "parentRefs": [{"name": "own"}, *twice]}},
+                "spec.dashboard.httpRoute.parentRefs[2]: Gateway web is item 1 of the list too; name another listener",
+            )
+            for twice in (
+                [{"name": "web"}, {"name": "web"}],
+                [{"name": "web"}, {"name": "web", "sectionName": "https"}],
+                [{"name": "web", "sectionName": "https"}, {"name": "web", "sectionName": "https"}],
+            )
+        ),
     ],
 )
 def test_a_way_that_leads_nowhere_is_refused_with_its_mend(dashboard: dict[str, Any], said: str) -> None:
     with pytest.raises(FeedError) as caught:
         feed_with(dashboard, {})
     assert said in str(caught.value)
+
+
+def test_a_route_may_belong_to_several_listeners_of_a_gateway_and_to_namesakes_elsewhere() -> None:
+    refs = [
+        {"name": "web", "sectionName": "http"},
+        {"name": "web", "sectionName": "https"},
+        {"name": "web", "namespace": "gateways"},
+    ]
+    found = feed_with({"httpRoute": {"host": "a.example", "parentRefs": refs}}, {}).spec.dashboard
+    assert found is not None
+    assert found.http_route is not None
+    assert len(found.http_route.parent_refs) == 3
 
 
 def test_without_analytics_there_is_no_page_to_reach() -> None:

@@ -40,6 +40,7 @@ def _names(most: int) -> st.SearchStrategy[str]:
 FEED_NAMES, NAMESPACES = _names(40), _names(63)
 _SECRETS = st.sampled_from(["credentials", "msk.example"]).map(lambda name: {"name": name})
 _PRODUCTS = ["BTC-USD", "ETH-USD", "SOL-USD", "00-USD", "LTC-EUR"]
+_HOSTS = st.sampled_from(["majors.example.com", "page"])
 _REDSHIFT = {
     "redshift": {"secretRef": {"name": "redshift"}},
     "staging": {"uri": "s3://staging/prefix", "iamRole": "arn:aws:iam::123456789012:role/loader"},
@@ -50,36 +51,85 @@ _CHECKPOINTS: list[dict[str, Any]] = [
     {"volume": {"size": "1024Mi", "storageClassName": "fast"}},
     {"uri": "s3a://checkpoints/prefix/"},
 ]
+_ENDPOINTS = st.fixed_dictionaries(
+    {}, optional={"websocket": st.just("ws://sandbox:8765"), "rest": st.just("http://sandbox:8766")}
+)
+
+
+def _overlap_nowhere(gateways: list[dict[str, str]]) -> bool:
+    """Tell whether a Gateway that stands twice has a listener named each time."""
+    places = [(gateway["name"], gateway.get("namespace")) for gateway in gateways]
+    return all(
+        "sectionName" in gateway or places.count(place) == 1 for gateway, place in zip(gateways, places, strict=True)
+    )
 
 
 @st.composite
 def feeds(draw: st.DrawFn) -> CryptoFeed:
-    """Draw a feed that is valid."""
+    """Draw a feed that is valid; every field of the model is among what is drawn."""
     products = draw(st.lists(st.sampled_from(_PRODUCTS), min_size=1, unique=True))
     channels = ["matches", *draw(st.sampled_from([[], ["ticker"]]))]
     spec: dict[str, Any] = {
+        "exchange": "Coinbase",
+        "endpoints": draw(_ENDPOINTS),
         "products": products,
         "channels": channels,
         "suspend": draw(st.booleans()),
         "retain": draw(st.sampled_from(["Delete", "Retain"])),
-        "producer": {"replicas": draw(st.integers(1, len(products)))},
+        "producer": draw(_producer(products)),
         "kafka": draw(st.one_of(_on_strimzi(), _elsewhere())),
     }
     if draw(st.booleans()):
         spec |= {"analytics": draw(_ANALYTICS), "alertmanagers": draw(st.sampled_from([[], ["http://alerts:9093"]]))}
         spec["alerts"] = draw(_alerts(products, spec["analytics"]["windows"], ticker="ticker" in channels))
-    warehouse = draw(st.sampled_from([None, {}, _REDSHIFT]))
-    if warehouse is not None:
-        spec["warehouse"] = warehouse
+        spec |= draw(st.fixed_dictionaries({}, optional={"dashboard": st.one_of(_INGRESS, _HTTP_ROUTE)}))
+    spec |= draw(st.fixed_dictionaries({}, optional={"warehouse": _WAREHOUSES}))
     metadata = {"name": draw(FEED_NAMES), "namespace": draw(NAMESPACES)}
     return CryptoFeed.model_validate(
         {"apiVersion": "fulltape.dev/v1alpha1", "kind": "CryptoFeed", "metadata": metadata, "spec": spec}
     )
 
 
+def _producer(products: list[str]) -> st.SearchStrategy[dict[str, Any]]:
+    ids = st.dictionaries(st.sampled_from(products), st.integers(1, 2**63 - 1), min_size=1)
+    starts = st.one_of(st.just({}), st.just({"since": "24h"}), ids.map(lambda drawn: {"tradeIds": drawn}))
+    return st.fixed_dictionaries(
+        {"replicas": st.integers(1, len(products))}, optional={"connections": st.integers(1, 4), "start": starts}
+    )
+
+
+_INGRESS = st.fixed_dictionaries(
+    {"host": _HOSTS},
+    optional={
+        "className": st.just("nginx"),
+        "annotations": st.dictionaries(st.sampled_from(["team", "example.com/note"]), st.sampled_from(["", "x"])),
+        "tlsSecretRef": _SECRETS,
+    },
+).map(lambda ingress: {"ingress": ingress})
+_GATEWAYS = st.fixed_dictionaries(
+    {"name": st.sampled_from(["web", "own"])},
+    optional={"namespace": st.sampled_from(["gateways", "a"]), "sectionName": st.sampled_from(["http", "https"])},
+)
+_HTTP_ROUTE = st.fixed_dictionaries(
+    {
+        "host": _HOSTS,
+        # Two listeners of one Gateway, or one Gateway as a whole.
+        "parentRefs": st.lists(
+            _GATEWAYS,
+            min_size=1,
+            max_size=3,
+            unique_by=(lambda gateway: (gateway["name"], gateway.get("namespace"), gateway.get("sectionName"))),
+        ).filter(_overlap_nowhere),
+    }
+).map(lambda route: {"httpRoute": route})
+_WAREHOUSES = st.builds(
+    lambda place, others: place | others,
+    st.sampled_from([{}, _REDSHIFT]),
+    st.fixed_dictionaries({}, optional={"every": st.just("1m"), "retention": st.sampled_from(["2d", "72h"])}),
+)
 _TOPICS = st.fixed_dictionaries(
     {"partitions": st.integers(1, 24), "retention": st.sampled_from(["1h", "168h"])},
-    optional={"prefix": st.sampled_from(["desk.majors", "y" * 100])},
+    optional={"prefix": st.sampled_from(["desk.majors", "y" * 100]), "replicas": st.integers(1, 3)},
 )
 _TLS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{}, {"tls": {}}, {"tls": {"caSecretRef": {"name": "brokers-ca"}}}]
@@ -120,21 +170,42 @@ _ANALYTICS = st.fixed_dictionaries(
         "replicas": st.integers(1, 2),
         "executors": st.integers(1, 9),
         "checkpoint": st.sampled_from(_CHECKPOINTS),
-    }
+    },
+    optional={"watermark": st.sampled_from(["1s", "10m", "1h"])},
 )
 
 
 @st.composite
 def _alerts(draw: st.DrawFn, products: list[str], windows: list[str], *, ticker: bool) -> list[dict[str, Any]]:
     measures = [name for name, measure in MEASURES.items() if ticker or not measure.needs_ticker]
-    watched = st.one_of(
-        st.sampled_from(sorted(PATTERNS)).map(lambda name: {"pattern": name}),
-        st.tuples(st.sampled_from(measures), st.floats(0.001, 0.2)).map(
-            lambda drawn: {"measure": drawn[0], "above": drawn[1]}
+    by_measure = st.builds(
+        lambda measure, threshold, others: {"measure": measure} | threshold | others,
+        st.sampled_from(measures),
+        st.builds(lambda side, value: {side: value}, st.sampled_from(["above", "below"]), st.floats(0.001, 0.2)),
+        st.fixed_dictionaries({}, optional={"hysteresis": st.floats(0.001, 1)}),
+    )
+    by_pattern = st.sampled_from(sorted(PATTERNS)).flatmap(
+        lambda name: st.fixed_dictionaries(
+            {"pattern": st.just(name)}, optional={"thresholds": _thresholds(sorted(PATTERNS[name].thresholds))}
+        )
+    )
+    texts = st.dictionaries(st.sampled_from(["team", "runbook_url"]), st.sampled_from(["", "{{ x }}"]))
+    rule = st.builds(
+        lambda watched, others: watched | others,
+        st.one_of(by_measure, by_pattern),
+        st.fixed_dictionaries(
+            {"window": st.sampled_from(windows)},
+            optional={
+                "products": st.lists(st.sampled_from(products), min_size=1, unique=True),
+                "for": st.sampled_from(["0s", "1500ms", "2m"]),
+                "severity": st.sampled_from(["info", "warning", "critical"]),
+                "labels": texts,
+                "annotations": texts,
+            },
         ),
     )
-    rules = draw(st.lists(watched, max_size=3))
-    return [
-        {"name": f"Alert{number}", "window": draw(st.sampled_from(windows)), "products": products[:1], **rule}
-        for number, rule in enumerate(rules)
-    ]
+    return [{"name": f"Alert{number}", **each} for number, each in enumerate(draw(st.lists(rule, max_size=3)))]
+
+
+def _thresholds(names: list[str]) -> st.SearchStrategy[dict[str, float]]:
+    return st.dictionaries(st.sampled_from(names), st.floats(0.001, 0.2), max_size=len(names))

@@ -1,15 +1,17 @@
 """What a feed becomes: the manifests of every example, and what follows from a change of a feed."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 
 from fulltape.feed.load import load_feed, parse_feed
-from fulltape.feed.model import CryptoFeed
+from fulltape.feed.model import CryptoFeed, dotted
+from fulltape.feed.reference import feed_schema, fields
 from fulltape.kafka import topic_specs
 from fulltape.producer.writer import pen_ids
 from fulltape.workloads import workloads
@@ -57,6 +59,33 @@ def test_an_example_becomes_what_its_golden_file_says(path: Path) -> None:
     if os.environ.get("FULLTAPE_WRITE_GOLDEN"):
         golden.write_text(yaml.safe_dump_all(found, sort_keys=True, width=1000))
     assert found == list(yaml.load_all(golden.read_text(), yaml.CSafeLoader))
+
+
+def test_any_feed_that_is_drawn_here_may_have_any_field_of_the_model() -> None:
+    drawn: set[str] = set()
+
+    @settings(max_examples=250, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @given(feeds())
+    def draw(feed: CryptoFeed) -> None:
+        drawn.update(written(feed.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)))
+
+    draw()
+    of_the_model = {dotted(part for part in where if isinstance(part, str)) for where in SPEC_FIELDS}
+    assert of_the_model - drawn == set()
+
+
+SPEC_FIELDS = [where for where, _, _ in fields(feed_schema()["properties"]["spec"])]
+
+
+def written(value: Any, where: str = "") -> Iterator[str]:
+    """Yield the fields that stand in a feed, those of a list's items without their places."""
+    if isinstance(value, dict):
+        for name, below in value.items():
+            yield from written(below, f"{where}.{name}".removeprefix("."))
+    elif isinstance(value, list) and value:
+        for item in value:
+            yield from written(item, where)
+    yield where
 
 
 @quickly
