@@ -31,6 +31,17 @@ class Images(_PlatformModel):
     """The Spark applications, drivers and executors."""
 
 
+class S3(_PlatformModel):
+    """How programs reach S3, where that is not Amazon's, or where pods take no role on AWS."""
+
+    endpoint: str = ""
+    """Address of an S3 server other than Amazon's."""
+    region: str = ""
+    """Its region."""
+    secret_name: str = ""
+    """A Secret in the feeds' namespaces whose key ``credentials`` is a credentials file as Amazon's clients read it."""
+
+
 class Platform(_PlatformModel):
     """What all feeds of a cluster share. Fields of pods are as Kubernetes has them."""
 
@@ -42,6 +53,8 @@ class Platform(_PlatformModel):
     """Secrets in the feeds' namespaces with which nodes fetch images."""
     service_account_annotations: Mapping[str, str] = {}
     """Annotations of the ServiceAccounts of feeds, such as the role that pods take on AWS."""
+    s3: S3 = S3()
+    """How the programs that use S3 reach it."""
     node_selector: Mapping[str, str] = {}
     """Labels of nodes that pods may run on."""
     tolerations: tuple[Mapping[str, Any], ...] = ()

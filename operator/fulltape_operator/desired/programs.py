@@ -14,6 +14,7 @@ from fulltape_operator.desired.access import executors_account, programs_account
 from fulltape_operator.desired.child import Child, Manifest, Stage, child_name, manifest, selector
 from fulltape_operator.desired.pods import FEED_FOLDER, STATE_FOLDER, PodParts, pod_template
 from fulltape_operator.desired.route import route_children
+from fulltape_operator.desired.s3 import s3_parts
 from fulltape_operator.desired.settings import FEED_FILE, feed_settings, name_of
 from fulltape_operator.desired.spark import driver_environment, driver_settings, driver_volumes
 from fulltape_operator.platform import Platform
@@ -112,6 +113,13 @@ def _deployment(feed: CryptoFeed, workload: Workload, platform: Platform, *, sus
         )
     elif workload.keeps_state:
         parts = replace(parts, volumes=[_state_volume(feed, workload)], mounts=[state_mount()])
+    s3 = s3_parts(feed, workload, platform)
+    parts = replace(
+        parts,
+        environment=[*parts.environment, *s3.environment],
+        volumes=[*parts.volumes, *s3.volumes],
+        mounts=[*parts.mounts, *s3.mounts],
+    )
     if workload.component == "dashboard":
         parts = replace(parts, environment=[*parts.environment, _allowed_hosts(feed)])
         found.append(Child(Stage.FOUNDATION, _page_service(feed, workload)))

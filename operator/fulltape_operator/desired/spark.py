@@ -10,8 +10,10 @@ from typing import Any
 
 from fulltape.feed.model import CryptoFeed
 from fulltape.workloads import Workload
+from fulltape_operator.desired.access import programs_account
 from fulltape_operator.desired.child import Child, child_name, labels, selector
 from fulltape_operator.desired.pods import STATE_FOLDER, container_security, placement, pod_security
+from fulltape_operator.desired.s3 import s3_parts
 from fulltape_operator.desired.settings import settings
 from fulltape_operator.platform import Platform
 
@@ -100,17 +102,21 @@ def _executor_template(feed: CryptoFeed, workload: Workload, platform: Platform)
 
     A volume can be mounted on one node alone: with one, executors run on their driver's node.
     """
+    s3 = s3_parts(feed, workload, platform)
     container: dict[str, Any] = {
         "name": "executor",
+        "env": s3.environment,
         "securityContext": container_security(),
-        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108 - a volume of the pod's own
+        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}, *s3.mounts],  # noqa: S108 - a volume of its own
     }
     spec: dict[str, Any] = {
+        # Has no rights in the cluster, and the role on AWS that other programs have.
+        "serviceAccountName": programs_account(feed),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(),
         "containers": [container],
-        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}],
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}, *s3.volumes],
         **placement(platform),
     }
     if (claim := _claim(feed, workload)) is not None:

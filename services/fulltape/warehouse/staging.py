@@ -27,15 +27,13 @@ import pyarrow.parquet
 
 from fulltape.errors import ConfigurationError, FulltapeError
 from fulltape.feed.model import CryptoFeed
+from fulltape.s3 import s3_endpoint, s3_region
 from fulltape.workloads import STAGING_VARIABLE
 
 Kind = Literal["trades", "gaps", "windows", "tickers", "alerts"]
 """What a batch holds; also the name of its table."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"
-"""Environment variable with the address of an S3 server other than Amazon's."""
 
 _TIMEOUT_SECONDS = 10.0
 _TAG = 16
@@ -177,10 +175,9 @@ class Staging:
             parts = urlsplit(self.uri)
             self._root = parts.netloc + parts.path
             environment = os.environ if environment is None else environment
-            region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
             self._files = pyarrow.fs.S3FileSystem(
-                endpoint_override=environment.get(ENDPOINT_VARIABLE) or None,
-                region=region,
+                endpoint_override=s3_endpoint(environment),
+                region=s3_region(environment),
                 background_writes=False,
                 connect_timeout=_TIMEOUT_SECONDS,
                 request_timeout=_TIMEOUT_SECONDS,

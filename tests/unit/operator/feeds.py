@@ -9,7 +9,7 @@ from fulltape.feed.load import load_feed
 from fulltape.feed.model import CryptoFeed
 from fulltape.feed.patterns import PATTERNS
 from fulltape.measures.names import MEASURES
-from fulltape_operator.platform import Platform
+from fulltape_operator.platform import S3, Platform
 
 _FOLDER = Path(__file__).parents[3] / "examples"
 EXAMPLES = sorted(_FOLDER.glob("*.yaml"))
@@ -18,6 +18,7 @@ MAJORS, STRIMZI, MSK = (load_feed(_FOLDER / f"{name}.yaml") for name in ("majors
 EVERYTHING = Platform(
     image_pull_secrets=("registry",),
     service_account_annotations={"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/feeds"},
+    s3=S3(endpoint="http://minio.storage:9000", region="eu-central-1", secret_name="s3"),
     node_selector={"disk": "fast"},
     priority_class_name="market-data",
     pod_monitors=True,

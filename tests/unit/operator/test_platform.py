@@ -27,6 +27,7 @@ images: {services: "registry.example/fulltape@sha256:1", spark: "registry.exampl
 imagePullPolicy: Always
 imagePullSecrets: [regcred]
 serviceAccountAnnotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::123456789012:role/feeds"}
+s3: {endpoint: "http://minio.storage:9000", region: eu-central-1, secretName: s3}
 nodeSelector: {disk: fast}
 tolerations: [{key: market-data, operator: Exists}]
 affinity: {nodeAffinity: {}}

@@ -169,7 +169,7 @@ def names_in(value: Any) -> Iterator[str]:
 @quickly
 @given(any_feed)
 def test_secrets_reach_programs_as_files_that_they_may_only_read(feed: CryptoFeed) -> None:
-    known = {*kafka_secrets(feed).values(), *required_secrets(feed)}
+    known = {*kafka_secrets(feed).values(), *required_secrets(feed), EVERYTHING.s3.secret_name}
     for pod in pods(feed):
         for container in pod["spec"]["containers"]:
             assert "envFrom" not in container
