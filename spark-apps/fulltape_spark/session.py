@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +22,7 @@ from typing import Any, Self
 import pyspark
 from pyspark.sql import SparkSession
 
-from fulltape.local.jars import SPARK_KAFKA, cache_folder, ensure_jars
+from fulltape.local.jars import SPARK_KAFKA, SPARK_S3, JarSet, cache_folder, ensure_jars, is_fetched
 from fulltape.local.java import find_java
 
 MASTER_VARIABLE = "FULLTAPE_SPARK_MASTER"
@@ -53,16 +53,17 @@ class Spark:
         slots: how many tasks can run at the same time, where the driver runs them.
         settings: Spark's settings beside those that every application has.
         heap_mib: limit of the driver's heap.
+        with_s3: whether it reads or writes S3.
 
     Raises:
-        ConfigurationError: no Java, or the jars of the Kafka connector can't be had.
+        ConfigurationError: no Java, or the jars can't be had.
 
     """
 
-    def __init__(self, slots: int, settings: Mapping[str, str], heap_mib: int) -> None:
+    def __init__(self, slots: int, settings: Mapping[str, str], heap_mib: int, *, with_s3: bool = False) -> None:
         java = find_java()
-        connector = ensure_jars(SPARK_KAFKA)
-        self._archive = _ClassArchive(java.executable, java.build)
+        jars = [jar for jar_set in _jar_sets(with_s3=with_s3) for jar in ensure_jars(jar_set)]
+        self._archive = _ClassArchive(java.executable, java.build, jars)
         flags = [
             *self._archive.flags,
             f"-Dlog4j2.configurationFile={_LOG4J}",
@@ -79,7 +80,7 @@ class Spark:
             "spark.app.name": "fulltape",
             "spark.master": os.environ.get(MASTER_VARIABLE) or f"local[{slots}]",
             "spark.driver.memory": f"{heap_mib}m",
-            "spark.driver.extraClassPath": os.pathsep.join(map(str, connector)),
+            "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
             # Executors are of the driver's image, and what is slow there is as slow.
             "spark.executor.extraJavaOptions": shlex.join(flags),
             "spark.driver.extraJavaOptions": shlex.join(flags),
@@ -135,6 +136,14 @@ class Spark:
             gateway.proc.kill()
 
 
+def _jar_sets(*, with_s3: bool) -> list[JarSet]:
+    """Return what is on the class path beside pyspark's own jars.
+
+    Jars for S3 are on it once they are there, as they are in an image: a class archive is of one class path alone.
+    """
+    return [SPARK_KAFKA, SPARK_S3] if with_s3 or is_fetched(SPARK_S3) else [SPARK_KAFKA]
+
+
 def _cluster_settings() -> Mapping[str, str]:
     """Return what a driver in a pod is told besides."""
     settings: dict[str, str] = {}
@@ -147,11 +156,12 @@ def _cluster_settings() -> Mapping[str, str]:
 
 
 class _ClassArchive:
-    """The file that holds a JVM's classes, for one build of Java and one place of pyspark's jars."""
+    """The file that holds a JVM's classes, for one build of Java, one place of pyspark's jars and the jars beside."""
 
-    def __init__(self, java: Path, build: str) -> None:
+    def __init__(self, java: Path, build: str, jars: Sequence[Path]) -> None:
         self._java = java
-        place = hashlib.sha256(f"{pyspark.__file__} {pyspark.__version__} {SPARK_KAFKA.name}".encode()).hexdigest()[:12]
+        parts = (pyspark.__file__, pyspark.__version__, *(jar.name for jar in jars))
+        place = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
         self._archive = cache_folder() / SPARK_KAFKA.name / f"java-{build}-{place}.jsa"
         self._classes = self._archive.with_suffix(f".{os.getpid()}.classes")
 

@@ -71,7 +71,48 @@ SPARK_KAFKA = JarSet(
 )
 """Spark's Kafka connector, of the newest versions that were published. All else that it needs pyspark brings along."""
 
-JAR_SETS = (KAFKA, SPARK_KAFKA)
+HADOOP_VERSION = "3.5.0"
+AWS_VERSION = "2.35.4"
+
+_AWS_MODULES = (
+    *(
+        "annotations",
+        "apache-client",
+        "arns",
+        "auth",
+        "aws-core",
+        "aws-query-protocol",
+        "aws-xml-protocol",
+        "checksums",
+    ),
+    *("checksums-spi", "crt-core", "endpoints-spi", "http-auth", "http-auth-aws", "http-auth-aws-eventstream"),
+    *("http-auth-spi", "http-client-spi", "identity-spi", "json-utils", "metrics-spi", "netty-nio-client", "profiles"),
+    *("protocol-core", "regions", "retries", "retries-spi", "s3", "s3-transfer-manager", "sdk-core", "sts"),
+    *("third-party-jackson-core", "utils", "utils-lite"),
+)
+
+SPARK_S3 = JarSet(
+    name=f"spark-s3-{HADOOP_VERSION}",
+    dependencies=(
+        ("org.apache.hadoop", "hadoop-aws", HADOOP_VERSION),
+        ("software.amazon.s3.analyticsaccelerator", "analyticsaccelerator-s3", "1.3.1"),
+        # Writes a checkpoint's files in place. Of 4.2 and 4.3 none was published.
+        ("org.apache.spark", "spark-hadoop-cloud_2.13", "4.1.1"),
+        *(("software.amazon.awssdk", module, AWS_VERSION) for module in _AWS_MODULES),
+        ("software.amazon.eventstream", "eventstream", "1.0.1"),
+        ("org.reactivestreams", "reactive-streams", "1.0.4"),
+    ),
+    lock=Path(__file__).with_name("spark-s3-jars.lock"),
+    transitive=False,
+)
+"""What Spark reads and writes S3 with: Hadoop's file system, of pyspark's own version of Hadoop, and the modules of
+Amazon's SDK that it uses, in the version that it was made with. The bundle of all modules has more than 600 MB. HTTP
+clients and Netty pyspark brings along."""
+
+JAR_SETS = (KAFKA, SPARK_KAFKA, SPARK_S3)
+
+_EVERYWHERE = (KAFKA, SPARK_KAFKA)
+"""What `make setup` fetches. The others are fetched by who needs them."""
 
 
 def cache_folder() -> Path:
@@ -101,6 +142,11 @@ def ensure_jars(jar_set: JarSet) -> list[Path]:
             "there that this user may write, or set XDG_CACHE_HOME to another folder"
         ) from error
     return [folder / name for name in lock]
+
+
+def is_fetched(jar_set: JarSet) -> bool:
+    """Tell whether a set was fetched once."""
+    return (cache_folder() / jar_set.name).is_dir()
 
 
 def read_lock(path: Path) -> dict[str, str]:
@@ -271,8 +317,8 @@ def _progress(name: str, expected: int) -> Iterator[Callable[[], None]]:
 @click.command()
 @click.option("--write-locks", is_flag=True, help="Resolve every set anew and write its lock.")
 def main(*, write_locks: bool) -> None:
-    """Fetch every jar set that is not in the cache yet; damaged ones anew."""
-    for jar_set in JAR_SETS:
+    """Fetch the jar sets that every machine needs and that are not in the cache yet; damaged ones anew."""
+    for jar_set in JAR_SETS if write_locks else _EVERYWHERE:
         try:
             if write_locks:
                 click.echo(f"{jar_set.lock}: {write_lock(jar_set)} jars")
