@@ -1,7 +1,7 @@
 """Where a stream of panes begins: where its checkpoint ends, or else at a time that the tape is searched for.
 
-The folder holds ``current/``, which is Spark's checkpoint (``spark/``) beside `Beginning` (``beginning.json``), and
-``unusable/``, the last checkpoint that was set aside.
+A checkpoint is in a folder, or on S3 (`fulltape_spark.checkpoint_s3`). The folder holds ``current/``, which is Spark's
+own (``spark/``) beside `Beginning` (``beginning.json``), and ``unusable/``, the last checkpoint that was set aside.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
@@ -147,6 +148,40 @@ def _newest_before(consumer: Consumer, place: TopicPartition, start: int, end: i
     return newest_us
 
 
+OTHERWISE = "it was made from another tape, or by a version that computes panes otherwise"
+"""Why a checkpoint of another identity can't be continued."""
+
+
+class Checkpoint(Protocol):
+    """Where one stream keeps its checkpoint.
+
+    Its methods raise `FulltapeError` where the place can't be used.
+    """
+
+    @property
+    def place(self) -> str:
+        """The whole of it, for a person."""
+
+    @property
+    def spark(self) -> Path | str:
+        """Spark's own part; known once it was read as one to continue, or begun."""
+
+    def check(self) -> None:
+        """Make sure that it can be read and written."""
+
+    def confirm(self) -> None:
+        """Make sure that no other process has taken it over."""
+
+    def read(self, identity: str) -> Beginning | str | None:
+        """Return what the kept stream was begun with, or what is wrong with it; None where there is none."""
+
+    def begin(self, beginning: Beginning) -> None:
+        """Begin a new checkpoint, in place of none."""
+
+    def set_aside(self) -> Path | str:
+        """Make room for a new checkpoint; of those set aside the last is kept. Returns where."""
+
+
 class CheckpointFolder:
     """The folder in which one stream keeps its checkpoint.
 
@@ -158,15 +193,33 @@ class CheckpointFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._current = folder / "current"
+        self.check()
+
+    @property
+    def place(self) -> str:
+        """The whole of it, for a person."""
+        return str(self.folder)
+
+    def check(self) -> None:
+        """Make sure that it can be written.
+
+        Raises:
+            ConfigurationError: it can't.
+
+        """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f"probe-{os.getpid()}"
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f"probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
         except OSError as error:
             raise ConfigurationError(
-                f"the checkpoint folder {folder} can't be written: {error.strerror}; choose another with --checkpoint"
+                f"the checkpoint folder {self.folder} can't be written: {error.strerror}; choose another with "
+                "--checkpoint"
             ) from error
+
+    def confirm(self) -> None:
+        """Do nothing: a volume is mounted on one node, and one process of a machine is started at a time."""
 
     @property
     def spark(self) -> Path:
@@ -185,7 +238,7 @@ class CheckpointFolder:
         except UNDECODABLE as error:
             return f"{path}: {error}"
         if beginning.identity != identity:
-            return "it was made from another tape, or by a version that computes panes otherwise"
+            return OTHERWISE
         return beginning
 
     def begin(self, beginning: Beginning) -> None:

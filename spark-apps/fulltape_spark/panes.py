@@ -11,6 +11,7 @@ import sys
 import time
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from fulltape.kafka import ClientConfiguration, kafka_settings, prepare_kafka, p
 from fulltape.local.jars import cache_folder
 from fulltape.measures.columns import AGGREGATES
 from fulltape.telemetry import configure_logging, run_until_told
-from fulltape_spark.checkpoint import Beginning, CheckpointFolder, Tape
+from fulltape_spark.checkpoint import Beginning, Checkpoint, CheckpointFolder, Tape
+from fulltape_spark.checkpoint_s3 import SCHEME, CheckpointPrefix, CheckpointUnavailableError, s3_settings
 from fulltape_spark.kafka_options import java_client_options
 from fulltape_spark.panes_metrics import PanesMetrics
 from fulltape_spark.service import SparkService
@@ -44,6 +46,7 @@ from fulltape_spark.stream import (
     failure_of,
     progress_of,
     start,
+    tells_of_another_driver,
 )
 from fulltape_spark.warmup import warm_up
 
@@ -64,6 +67,8 @@ _HEAP_MIB = 1024
 _POLL_SECONDS = 0.25
 _PROBE_SECONDS = 5.0
 _MARGIN_US = 5_000_000
+_CONFIRM_SECONDS = 5.0
+"""How often it is looked whether the checkpoint was taken over: before a successor's first batch can end."""
 
 _log = logging.getLogger("fulltape.panes")
 
@@ -75,7 +80,8 @@ class PanesSettings:
     feed: CryptoFeed
     kafka: ClientConfiguration
     stream: int
-    checkpoint: Path
+    checkpoint: str
+    """A folder, or an S3 prefix."""
     trigger: Trigger
     batch_seconds: float
     warm: bool
@@ -97,7 +103,6 @@ class PanesService(SparkService):
         assert analytics is not None  # checked with the settings
         topics = settings.feed.topics
         tape = Tape(settings.kafka, topics.trades)
-        folder = CheckpointFolder(settings.checkpoint)
         route = Route(
             kafka=java_client_options(kafka_settings(settings.feed, os.environ)),
             tape=topics.trades,
@@ -109,10 +114,15 @@ class PanesService(SparkService):
         # Of a batch every task runs all the time: those that read a partition, and as many that keep the sums.
         slots = 2 * tape.partitions
         spark_settings = {**SETTINGS, "spark.sql.shuffle.partitions": str(tape.partitions)}
+        on_s3 = settings.checkpoint.startswith(SCHEME)
+        if on_s3:
+            spark_settings |= s3_settings(os.environ)
         started = time.monotonic()
-        with Spark(slots, spark_settings, _HEAP_MIB) as spark, death_reported():
+        with Spark(slots, spark_settings, _HEAP_MIB, with_s3=on_s3) as spark, death_reported():
             _log.info("Spark runs after %.1f s", time.monotonic() - started)
-            stream = _Stream(settings, spark.session, route, tape, folder)
+            place = settings.checkpoint
+            checkpoint = CheckpointPrefix(place, spark.session) if on_s3 else CheckpointFolder(Path(place))
+            stream = _Stream(settings, spark.session, route, tape, checkpoint)
             if settings.warm and not self._stop.is_set():
                 self._problem = "warming up"
                 warm_up(spark.session, route, settings.kafka, tape.partitions, stream.complete_from_us)
@@ -136,26 +146,27 @@ class _Stream:
     """The query of one stream, begun anew where its checkpoint can't be continued."""
 
     def __init__(
-        self, settings: PanesSettings, session: SparkSession, route: Route, tape: Tape, folder: CheckpointFolder
+        self, settings: PanesSettings, session: SparkSession, route: Route, tape: Tape, checkpoint: Checkpoint
     ) -> None:
         self._settings = settings
         self._session = session
         self._route = route
         self._tape = tape
-        self._folder = folder
+        self._checkpoint = checkpoint
         self._identity = tape.identity(settings.trigger, *sorted(AGGREGATES.items()))
-        kept = folder.read(self._identity)
+        kept = checkpoint.read(self._identity)
         if isinstance(kept, str):
             self._give_up_checkpoint(kept)
             kept = None
         self._continues = kept is not None
         if kept is not None:
-            _log.info("continuing from the checkpoint in %s", folder.folder)
+            _log.info("continuing from the checkpoint in %s", checkpoint.place)
         self._beginning = kept or self._begin()
         self._first_batch_seconds = settings.batch_seconds
         self.progress: Progress | None = None
         """Of the last batch that was completed since the query was started."""
         self._query: Query | None = None
+        self._confirmed = time.monotonic()
 
     @property
     def complete_from_us(self) -> int:
@@ -177,6 +188,7 @@ class _Stream:
 
         Raises:
             QueryFailedError: it ended by itself.
+            CheckpointTakenError: another process has taken its checkpoint over.
 
         """
         assert self._query is not None  # it was started
@@ -184,6 +196,10 @@ class _Stream:
         if failure is not None:
             self._mend(failure)
             return
+        if time.monotonic() - self._confirmed > _CONFIRM_SECONDS:
+            with suppress(CheckpointUnavailableError):  # nor can it be written, and no batch ends meanwhile
+                self._checkpoint.confirm()
+            self._confirmed = time.monotonic()
         self.progress = progress_of(self._query, self.progress)
         if self.progress is not None and self._first_batch_seconds != self._settings.batch_seconds:
             self._first_batch_seconds = self._settings.batch_seconds
@@ -201,16 +217,18 @@ class _Stream:
 
     def _mend(self, failure: str) -> None:
         """Begin anew from the tape where it may be the checkpoint that ended the query, else give up."""
-        if not self._continues or self.progress is not None:
+        if not self._continues or self.progress is not None or tells_of_another_driver(failure):
             raise QueryFailedError(f"the query ended: {failure}")
-        probe_broker(self._settings.kafka, _PROBE_SECONDS)  # else it is Kafka, and the checkpoint may be sound
+        # Else it is Kafka or the storage, and the checkpoint may be sound.
+        probe_broker(self._settings.kafka, _PROBE_SECONDS)
+        self._checkpoint.check()
         self._give_up_checkpoint(failure)
         self._continues = False
         self._beginning = self._begin()
         self._start(self._first_batch_seconds)
 
     def _give_up_checkpoint(self, reason: str) -> None:
-        aside = self._folder.set_aside()
+        aside = self._checkpoint.set_aside()
         _log.warning("the checkpoint can't be continued (%s); set aside as %s", reason, aside)
 
     def _begin(self) -> Beginning:
@@ -219,7 +237,7 @@ class _Stream:
         assert analytics is not None
         back_us = analytics.watermark.us + max(window.us for window in analytics.windows) + _MARGIN_US
         beginning = self._tape.begin(self._identity, time.time_ns() // 1000 - back_us)
-        self._folder.begin(beginning)
+        self._checkpoint.begin(beginning)
         _log.info("beginning %.0f s back in the tape, at offsets %s", back_us / 1e6, beginning.offsets)
         return beginning
 
@@ -228,7 +246,7 @@ class _Stream:
             self._query = start(
                 self._session,
                 self._route,
-                self._folder.spark,
+                self._checkpoint.spark,
                 offsets=self._beginning.offsets,
                 complete_from_us=self._beginning.complete_from_us,
                 batch_seconds=batch_seconds,
@@ -252,7 +270,7 @@ def first_batch_seconds(settings: PanesSettings, now: float) -> float:
 
 
 def panes_settings(
-    feed: CryptoFeed, stream: int, checkpoint: Path | None, environment: Mapping[str, str], *, host: str, port: int
+    feed: CryptoFeed, stream: int, checkpoint: str | None, environment: Mapping[str, str], *, host: str, port: int
 ) -> PanesSettings:
     """Work out what one stream of ``feed`` does, and make its topics where no operator does.
 
@@ -266,6 +284,8 @@ def panes_settings(
     replicas = feed.spec.analytics.replicas
     if not 0 <= stream < replicas:
         raise ConfigurationError(f"there is no stream {stream}: spec.analytics.replicas is {replicas}")
+    if checkpoint is not None and "://" in checkpoint and not checkpoint.startswith(SCHEME):
+        raise ConfigurationError(f"--checkpoint is {checkpoint!r}; give a folder or {SCHEME}bucket/prefix")
     trigger = environment.get(TRIGGER_VARIABLE) or "real-time"
     if trigger not in typing.get_args(Trigger):
         raise ConfigurationError(f"{TRIGGER_VARIABLE} is {trigger!r}; set it to real-time or micro-batch")
@@ -274,7 +294,7 @@ def panes_settings(
         feed=feed,
         kafka=prepare_kafka(feed, environment),
         stream=stream,
-        checkpoint=checkpoint or cache_folder() / "checkpoints" / f"{feed.topics.prefix}-panes-{stream}",
+        checkpoint=checkpoint or str(cache_folder() / "checkpoints" / f"{feed.topics.prefix}-panes-{stream}"),
         trigger=typing.cast("Trigger", trigger),
         batch_seconds=batch_seconds,
         warm=environment.get(WARM_UP_VARIABLE) != "0",
@@ -301,12 +321,13 @@ def _batch_seconds(environment: Mapping[str, str]) -> float:
 @click.option("--stream", type=int, default=0, envvar="FULLTAPE_STREAM", show_default=True, help="Which replica.")
 @click.option(
     "--checkpoint",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder that keeps its state.  [default: in $XDG_CACHE_HOME/fulltape or ~/.cache/fulltape]",
+    metavar="PLACE",
+    help="Folder or s3a://bucket/prefix that keeps its state.  [default: in $XDG_CACHE_HOME/fulltape or "
+    "~/.cache/fulltape]",
 )
 @click.option("--host", default="127.0.0.1", envvar="FULLTAPE_HOST", show_default=True, help="Where to serve metrics.")
 @click.option("--port", default=0, envvar="FULLTAPE_PORT", help="Port for metrics and probes; 0 takes a free one.")
-def main(*, feed: Path, stream: int, checkpoint: Path | None, host: str, port: int) -> None:
+def main(*, feed: Path, stream: int, checkpoint: str | None, host: str, port: int) -> None:
     """Turn the feed's tape into panes until SIGTERM."""
     configure_logging()
     try:

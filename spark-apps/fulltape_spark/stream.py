@@ -14,12 +14,15 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from fulltape.errors import FulltapeError
 from fulltape_spark.checkpoint import starting_offsets
+from fulltape_spark.checkpoint_s3 import SCHEME
 from fulltape_spark.query import TAPE, panes_of
 
 Query = StreamingQuery
 """A running query, as `start` returns it."""
 
 Trigger = Literal["real-time", "micro-batch"]
+
+_FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 SETTINGS: Mapping[str, str] = {
     "spark.sql.adaptive.enabled": "false",
@@ -34,15 +37,25 @@ SETTINGS: Mapping[str, str] = {
     "spark.sql.streaming.statefulOperator.incrementalCleanupFactor": "2",
     "spark.sql.streaming.realTimeMode.minBatchDuration": "1000",
     # The defaults start some fifty processes (chmod, readlink) at each boundary of batches, most of what that takes.
-    "spark.sql.streaming.checkpointFileManagerClass": (
-        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
-    ),
+    _FILE_MANAGER: "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager",
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     # A plan of fifty aggregates is not wanted as text, which takes long to make.
     "spark.sql.maxMetadataStringLength": "20",
     "spark.sql.debug.maxToStringFields": "1",
 }
 """What the streams need of Spark beside its defaults. State is kept in RocksDB and its changes alone are written."""
+
+
+_SETTINGS_ON_S3: Mapping[str, str] = {
+    # Writes a file where it is to be, and there is nothing until it is whole. The other one renames, which S3 can't.
+    _FILE_MANAGER: "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager",
+    # Files of state have names that no other driver's have, and the log says which belong to a batch.
+    "spark.sql.streaming.stateStore.checkpointFormatVersion": "2",
+}
+"""What a query with its checkpoint on S3 needs besides."""
+
+
+_ANOTHER_DRIVER = ("CONCURRENT_STREAM_LOG_UPDATE", "are concurrently using", "RemoteFileChangedException")
 
 
 class QueryFailedError(FulltapeError):
@@ -92,18 +105,21 @@ class Route:
 def start(
     session: SparkSession,
     route: Route,
-    checkpoint: Path,
+    checkpoint: Path | str,
     *,
     offsets: Mapping[str, int],
     complete_from_us: int,
     batch_seconds: float,
 ) -> StreamingQuery:
-    """Start the query; ``offsets`` count only where the checkpoint is empty.
+    """Start the query; ``offsets`` count only where the checkpoint, a folder or an address on S3, is empty.
 
     Raises:
         PySparkException, Py4JError: Spark can't start it, as where the checkpoint is damaged.
 
     """
+    if str(checkpoint).startswith(SCHEME):
+        for name, value in _SETTINGS_ON_S3.items():
+            session.conf.set(name, value)
     tape = (
         session.readStream.format("kafka")
         .options(**route.kafka)
@@ -144,6 +160,11 @@ def cause_of(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     return (causes[-1:] or lines[:1] or [type(error).__name__])[0][:500]
+
+
+def tells_of_another_driver(failure: str) -> bool:
+    """Tell whether a query ended as another one, of the same checkpoint, wrote the same batch into its log first."""
+    return any(sign in failure for sign in _ANOTHER_DRIVER)
 
 
 def progress_of(query: StreamingQuery, known: Progress | None) -> Progress | None:

@@ -1,5 +1,7 @@
 """An S3 server for a test: moto's, on a free port of this machine."""
 
+import json
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +39,21 @@ class ObjectStore:
         """Make a bucket and return its URI."""
         self.client.create_bucket(Bucket=name)
         return f"s3://{name}"
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Know no credentials, for as long as this is entered."""
+        before = self._allow(b"0")
+        try:
+            yield
+        finally:
+            self._allow(before)
+
+    def _allow(self, requests: bytes) -> bytes:
+        """Let so many requests through unchecked; return how many it was before."""
+        order = urllib.request.Request(f"{self.url}/moto-api/reset-auth", requests, {"Content-Type": "text/plain"})
+        with urllib.request.urlopen(order, timeout=10) as answer:
+            return str(json.load(answer)["PREVIOUS_INITIAL_NO_AUTH_ACTION_COUNT"]).encode()
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def test_every_program_exists_and_has_the_options_it_is_given(workload: Workload
 
 PACKAGES = {
     "producer": ("fulltape/producer",),
-    "panes": ("fulltape_spark/panes.py", "fulltape_spark/checkpoint.py", "fulltape_spark/warmup.py"),
+    "panes": ("fulltape_spark/panes.py", "fulltape_spark/checkpoint*.py", "fulltape_spark/warmup.py"),
     "monitor": ("fulltape/monitor",),
     "dashboard": ("fulltape/dashboard",),
     "archive": ("fulltape_spark/archive*.py", "fulltape/warehouse/staging.py"),

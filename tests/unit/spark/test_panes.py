@@ -1,7 +1,5 @@
 """What a stream does follows from the feed, its number and the environment; mistakes in them are said."""
 
-from pathlib import Path
-
 import pytest
 
 from fulltape.bench.stage import FeedOptions, make_feed
@@ -20,7 +18,7 @@ def stream(number: int, replicas: int, *, trigger: str = "real-time") -> PanesSe
         feed=feed(replicas),
         kafka=ClientConfiguration({}),
         stream=number,
-        checkpoint=Path(),
+        checkpoint="",
         trigger=trigger,  # type: ignore[arg-type]
         batch_seconds=300.0,
         warm=False,
@@ -52,6 +50,11 @@ def settings_of(feed: CryptoFeed, number: int, **environment: str) -> PanesSetti
 def test_a_feed_without_analytics_has_no_panes() -> None:
     with pytest.raises(ConfigurationError, match=r"has no spec\.analytics"):
         settings_of(make_feed("majors", FeedOptions(["BTC-USD"])), 0)
+
+
+def test_an_address_that_is_not_of_s3a_is_no_folder() -> None:
+    with pytest.raises(ConfigurationError, match="give a folder or s3a://bucket/prefix"):
+        panes_settings(feed(), 0, "s3://bucket/prefix", {}, host="127.0.0.1", port=0)
 
 
 @pytest.mark.parametrize("number", [-1, 2])
