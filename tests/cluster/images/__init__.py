@@ -50,9 +50,7 @@ def load_images(names: Mapping[str, str], node_programs: Path) -> None:
         ConfigurationError: they can't be read or written.
 
     """
-    builder = Builder()
-    for image, name in names.items():
-        with tempfile.TemporaryDirectory(prefix="fulltape-image-") as folder:
-            archive = Path(folder) / f"{image}.tar"
-            builder.save(name, archive)
-            import_archive(node_programs, archive)
+    with tempfile.TemporaryDirectory(prefix="fulltape-images-") as folder:
+        archive = Path(folder) / "images.tar"
+        Builder().save_together(names.values(), archive)
+        import_archive(node_programs, archive)
