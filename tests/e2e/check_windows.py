@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fulltape.bench.arrivals import read_to_end
+from fulltape.audit.reader import WholeTopic
 from fulltape.messages import Gap, Trade, Window
 
 _SECOND_US = 1_000_000
@@ -39,7 +39,8 @@ class Sums(NamedTuple):
 
 def read(topic: str, servers: str) -> list[bytes]:
     """Return all messages of a topic, each partition's in order."""
-    return [value for message in read_to_end(servers, topic) if (value := message.value()) is not None]
+    with WholeTopic({"bootstrap.servers": servers}, topic) as whole:
+        return [value for message in whole.messages() if (value := message.value()) is not None]
 
 
 def join(parts: list[Sums]) -> Sums:
@@ -71,9 +72,7 @@ def seconds_of(tape: list[bytes]) -> dict[str, dict[int, Sums]]:
         for trade in sorted(records, key=lambda trade: trade.trade_id):
             price, size = Decimal(trade.price), Decimal(trade.size)
             bought = size if trade.taker_side == "buy" else Decimal()
-            single = Sums(
-                1, size, price * size, bought, price, price, price, price, trade.trade_id, trade.trade_id
-            )  # fmt: skip
+            single = Sums(1, size, price * size, bought, price, price, price, price, trade.trade_id, trade.trade_id)
             seconds[product][trade.time_us // _SECOND_US].append(single)
     return {product: {second: join(one) for second, one in held.items()} for product, held in seconds.items()}
 

@@ -1,20 +1,15 @@
-"""Reads a whole tape, fast, as a consumer sees it: committed records only."""
+"""Reads a whole tape and enters each of its records into the books."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Message
 
 from fulltape.audit.account import Account, ProductAudit, summarize
-from fulltape.errors import ConfigurationError, KafkaUnavailableError
+from fulltape.audit.reader import WholeTopic
 from fulltape.messages import UNDECODABLE
-
-_CONNECT_SECONDS = 15.0
-_SILENT_SECONDS = 30.0
-_BATCH = 10_000
 
 
 class _Trade(msgspec.Struct, tag="trade", tag_field="type", gc=False):
@@ -59,28 +54,15 @@ def audit_tape(kafka: Mapping[str, Any], topic: str, progress: Callable[[int, in
         KafkaUnavailableError: the broker does not answer.
 
     """
-    consumer = Consumer(
-        dict(kafka)
-        | {
-            "group.id": f"{topic}.audit",  # required by the client; no group is ever joined
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "queued.max.messages.kbytes": 65536,
-            "fetch.message.max.bytes": 8 * 1024 * 1024,
-        }
-    )
-    try:
-        spans = _spans(consumer, topic)
+    accounts: dict[tuple[int, str], Account] = {}
+    records = foreign = 0
+    with WholeTopic(kafka, topic) as whole:
         began = time.monotonic()
-        accounts, records, foreign = _read(consumer, topic, spans, progress)
+        for message in whole.messages(progress):
+            records += 1
+            foreign += _book(message, accounts)
         seconds = time.monotonic() - began
-    except KafkaException as problem:
-        raise KafkaUnavailableError(f"can't read {topic}: {problem}") from None
-    finally:
-        consumer.close()
-    products = summarize(accounts)
+    products = summarize(accounts.values())
     return TapeAudit(
         topic=topic,
         kept=records > 0 and foreign == 0 and all(product.kept for product in products),
@@ -90,51 +72,6 @@ def audit_tape(kafka: Mapping[str, Any], topic: str, progress: Callable[[int, in
         records_per_second=round(records / seconds, 1) if seconds else 0.0,
         products=products,
     )
-
-
-def _spans(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
-    """Return the first offset and the end of every partition."""
-    found = consumer.list_topics(topic, timeout=_CONNECT_SECONDS).topics[topic]
-    if found.error is not None:
-        raise ConfigurationError(f"there is no topic {topic} to audit: {found.error}")
-    return {
-        partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_CONNECT_SECONDS)
-        for partition in found.partitions
-    }
-
-
-def _read(
-    consumer: Consumer, topic: str, spans: Mapping[int, tuple[int, int]], progress: Callable[[int, int], None]
-) -> tuple[list[Account], int, int]:
-    waiting = {partition: end for partition, (first, end) in spans.items() if end > first}
-    consumer.assign([TopicPartition(topic, partition, spans[partition][0]) for partition in waiting])
-    total = sum(end - first for first, end in spans.values())
-    accounts: dict[tuple[int, str], Account] = {}
-    records = foreign = 0
-    heard = time.monotonic()
-    while waiting:
-        messages = consumer.consume(_BATCH, 0.2)
-        for message in messages:
-            error = message.error()
-            if error is None:
-                records += 1
-                foreign += _book(message, accounts)
-                # On a busy partition the client never gets an empty answer, and so never tells of the end.
-                if (message.offset() or 0) + 1 >= waiting.get(message.partition() or 0, sys.maxsize):
-                    del waiting[message.partition() or 0]
-            elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client has no public name for it
-                raise KafkaUnavailableError(f"can't read {topic}: {error}")
-            elif (message.offset() or 0) >= waiting.get(message.partition() or 0, 0):
-                waiting.pop(message.partition() or 0, None)
-        if messages:
-            heard = time.monotonic()
-            progress(min(records, total), total)
-        elif time.monotonic() - heard > _SILENT_SECONDS:
-            raise KafkaUnavailableError(
-                f"{topic} gave nothing for {_SILENT_SECONDS:g} s before its end: is a transaction left open, or the"
-                " broker away?"
-            )
-    return list(accounts.values()), records, foreign
 
 
 def _book(message: Message, accounts: dict[tuple[int, str], Account]) -> bool:

@@ -8,18 +8,18 @@ import threading
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
 import msgspec
 import numpy as np
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from numpy.typing import NDArray
 
+from fulltape.audit.reader import WholeTopic
+
 _POLL_SECONDS = 0.1
-_ANSWER_SECONDS = 15.0
-_BATCH = 10_000
 
 Ints = NDArray[np.int64]
 
@@ -82,7 +82,7 @@ class Arrivals:
         self._only = only_keys_with
         self._rows: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
         self._stop = threading.Event()
-        self._consumer = topic_consumer(bootstrap_servers, topic, "latest")
+        self._consumer = consumer_from_now_on(bootstrap_servers, topic)
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
@@ -137,38 +137,14 @@ def read_trades(bootstrap_servers: str, topic: str) -> dict[str, Trades]:
     """Read the whole tape, to what is its end now."""
     decode: Any = msgspec.json.Decoder(_TapeTrade).decode
     rows: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    for message in read_to_end(bootstrap_servers, topic):
-        try:
-            trade = decode(message.value())
-        except msgspec.ValidationError:  # a gap record
-            continue
-        rows[trade.product].append((trade.trade_id, trade.time_us, message.timestamp()[1] * 1000))
+    with WholeTopic({"bootstrap.servers": bootstrap_servers}, topic) as tape:
+        for message in tape.messages():
+            try:
+                trade = decode(message.value())
+            except msgspec.ValidationError:  # a gap record
+                continue
+            rows[trade.product].append((trade.trade_id, trade.time_us, message.timestamp()[1] * 1000))
     return {product: Trades(*np.array(sorted(rows[product]), np.int64).T) for product in rows}
-
-
-def read_to_end(bootstrap_servers: str, topic: str) -> Iterator[Message]:
-    """Give all messages of a topic that are there now, and some that come meanwhile."""
-    consumer = topic_consumer(bootstrap_servers, topic, "earliest", **{"enable.partition.eof": "true"})
-    # While more is written all the time, a client may never be told that it has reached the end; and what ends a
-    # transaction is at the end without being a message.
-    ends = {
-        place.partition: consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)[1]
-        for place in consumer.assignment()
-    }
-    try:
-        while ends:
-            for message in consumer.consume(_BATCH, _POLL_SECONDS):
-                partition, offset = message.partition(), message.offset()
-                assert partition is not None  # the client's types allow for messages that were not sent yet
-                assert offset is not None
-                if message.error() is not None:  # the end: the only event that is no failure of the broker
-                    ends.pop(partition, None)
-                    continue
-                yield message
-                if offset + 1 >= ends.get(partition, offset + 2):
-                    del ends[partition]
-    finally:
-        consumer.close()
 
 
 def latencies_us(
@@ -204,8 +180,8 @@ def _joined(
         yield product, rows, index, index < len(arrived[product].ids)
 
 
-def topic_consumer(bootstrap_servers: str, topic: str, start: str, **further: str) -> Consumer:
-    """Return a consumer of all partitions of a topic, committed records alone, from ``earliest`` or ``latest`` on."""
+def consumer_from_now_on(bootstrap_servers: str, topic: str) -> Consumer:
+    """Return a consumer of all partitions of a topic, of the committed records that come from now on."""
     partitions = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(topic, timeout=10)
     consumer = Consumer(
         {
@@ -213,9 +189,8 @@ def topic_consumer(bootstrap_servers: str, topic: str, start: str, **further: st
             "group.id": f"{topic}.bench",
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
-            "auto.offset.reset": start,
+            "auto.offset.reset": "latest",
             "fetch.queue.backoff.ms": 1,
-            **further,
         }
     )
     consumer.assign([TopicPartition(topic, number) for number in partitions.topics[topic].partitions])

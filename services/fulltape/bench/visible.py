@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from fulltape.bench.arrivals import topic_consumer
+from fulltape.bench.arrivals import consumer_from_now_on
 from fulltape.messages import Trade
 
 _POLL_SECONDS = 0.1
@@ -30,7 +30,7 @@ class VisibilityWatch:
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self.sightings: list[Sighting] = []
         self._stop = threading.Event()
-        self._consumer = topic_consumer(bootstrap_servers, topic, "latest")
+        self._consumer = consumer_from_now_on(bootstrap_servers, topic)
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
