@@ -1,32 +1,22 @@
 """A market and an archive of its tape, with what it has stored: what the tests of the archive share."""
 
-import random
 import sys
-import time
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 import pyarrow.parquet
-from confluent_kafka import Producer
 
 from fulltape.bench.stage import FeedOptions, ServiceProgram, make_feed, wait_until, write_feed
-from fulltape.coinbase.messages import Match
 from fulltape.errors import FulltapeError
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import BOOTSTRAP_VARIABLE, ClientConfiguration, ensure_topics, topic_specs
 from fulltape.local.kafka import EmbeddedKafka, free_port
-from fulltape.messages import Trade
-from fulltape.producer.tail import Tail
 from fulltape.warehouse.staging import Kind, Staging
 from fulltape.warehouse.tables import TABLES, arrow_schema
-
-PRODUCTS = ("BTC-USD", "SHIB-USD", "ETH-USD")
-SECOND_US = 1_000_000
+from tests.integration.market import PRODUCTS, Market
 
 
 class ArchiveProgram(ServiceProgram):
@@ -41,55 +31,6 @@ class ArchiveProgram(ServiceProgram):
         super().__init__("archive", command, folder, environment={BOOTSTRAP_VARIABLE: servers})
 
 
-class Market:
-    """Trades, tickers and alerts as others write them, and the topics that they write to."""
-
-    def __init__(self, bootstrap_servers: str, feed: CryptoFeed) -> None:
-        self._producer = Producer({"bootstrap.servers": bootstrap_servers})
-        self._topics = feed.topics
-        self._random = random.Random(20_101_010)
-        self._tails = {product: Tail(product, None) for product in PRODUCTS}
-        self._prices = {"BTC-USD": 6_512_345, "SHIB-USD": 91_827_364, "ETH-USD": 351_844}
-        self._digits = {"BTC-USD": 2, "SHIB-USD": 10, "ETH-USD": 2}
-        self.trades: dict[tuple[str, int], Trade] = {}
-        self.ids: dict[str, int] = defaultdict(int)
-
-    def trade(self, product: str, time_us: int) -> Trade:
-        """Write the next trade of a product."""
-        chance = self._random
-        self._prices[product] += chance.choice((-7, -1, -1, 0, 0, 1, 1, 7))
-        digits = self._digits[product]
-        whole, part = divmod(self._prices[product], 10**digits)
-        size = chance.choice(("0.00000001", "250", "0.5", "12345678901.00000001", f"{chance.random():.8f}1"[:10]))
-        self.ids[product] += 1
-        match = Match(
-            product_id=product,
-            trade_id=self.ids[product],
-            price=f"{whole}.{part:0{digits}d}",
-            size=size,
-            side=chance.choice(("buy", "sell")),
-            time="",
-            sequence=self.ids[product],
-        )
-        received_us = time.time_ns() // 1_000
-        trade = self._tails[product].append(match, time_us, received_us, "stream")
-        self.trades[product, trade.trade_id] = trade
-        self.write(self._topics.trades, msgspec.json.encode(trade), product, -(-received_us // 1_000))
-        return trade
-
-    def burst(self, trades: int, first_us: int, seconds: int) -> None:
-        """Write trades of all products, ordered, spread over some seconds, and a ticker after some of them."""
-        for time_us in sorted(first_us + self._random.randrange(seconds * SECOND_US) for _ in range(trades)):
-            self.trade(self._random.choice(PRODUCTS), time_us)
-        self.flush()
-
-    def write(self, topic: str, value: bytes, key: str, time_ms: int = 0) -> None:
-        self._producer.produce(topic, value, key, timestamp=time_ms or time.time_ns() // 1_000_000)
-
-    def flush(self) -> None:
-        assert self._producer.flush(30) == 0
-
-
 class Stage:
     """The market, and the archive with what it has stored."""
 
@@ -101,7 +42,7 @@ class Stage:
         )
         self.feed = make_feed(f"test-{uuid4().hex[:12]}", options)
         ensure_topics(ClientConfiguration({"bootstrap.servers": self.servers}), topic_specs(self.feed, replicas=1))
-        self.market = Market(self.servers, self.feed)
+        self.market = Market(self.servers, self.feed.topics.trades, "12345678901.00000001")
         self.root = folder / "staging"
         self.staging = Staging(str(self.root))
         self.program: ArchiveProgram
@@ -164,7 +105,3 @@ class Stage:
 
 def micros(moment: Any) -> int:
     return (moment.replace(tzinfo=UTC) - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
-
-
-def now_us() -> int:
-    return time.time_ns() // 1_000

@@ -1,8 +1,5 @@
-"""A market and a stream of panes of its tape: what the tests of panes share."""
+"""A stream of panes of a market's tape: what the tests of panes share."""
 
-import random
-import time
-from collections import defaultdict
 from collections.abc import Mapping
 from decimal import localcontext
 from pathlib import Path
@@ -10,75 +7,16 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from fulltape.bench.stage import FeedOptions, WorkloadProgram, make_feed, wait_until
-from fulltape.coinbase.messages import Match
 from fulltape.decimals import shortest_decimal
 from fulltape.errors import FulltapeError
 from fulltape.kafka import BOOTSTRAP_VARIABLE, ClientConfiguration, ensure_topics, topic_specs
 from fulltape.local.kafka import EmbeddedKafka
-from fulltape.messages import Pane, Trade
-from fulltape.producer.tail import Tail
+from fulltape.messages import Pane
+from tests.integration.market import PRODUCTS, SECOND_US, Market
 from tests.panes import panes_of
-
-PRODUCTS = ("BTC-USD", "SHIB-USD", "ETH-USD")
-SECOND_US = 1_000_000
-
-
-class Market:
-    """Trades as a producer writes them, and the tape that it writes them to."""
-
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
-        self._producer = Producer({"bootstrap.servers": bootstrap_servers})
-        self._topic = topic
-        self._random = random.Random(20_101_010)
-        self._tails = {product: Tail(product, None) for product in PRODUCTS}
-        self._prices = {"BTC-USD": 6_512_345, "SHIB-USD": 91_827_364, "ETH-USD": 351_844}
-        self._digits = {"BTC-USD": 2, "SHIB-USD": 10, "ETH-USD": 2}
-        self.trades: dict[str, list[Trade]] = defaultdict(list)
-
-    def trade(self, product: str, time_us: int) -> Trade:
-        """Write the next trade of a product."""
-        chance = self._random
-        self._prices[product] += chance.choice((-7, -1, -1, 0, 0, 1, 1, 7))
-        digits = self._digits[product]
-        whole, part = divmod(self._prices[product], 10**digits)
-        size = chance.choice(("0.00000001", "250", "0.5", "12345678901234.00000001", f"{chance.random():.8f}1"[:10]))
-        trade_id = len(self.trades[product]) + 1
-        match = Match(
-            product_id=product,
-            trade_id=trade_id,
-            price=f"{whole}.{part:0{digits}d}",
-            size=size,
-            side=chance.choice(("buy", "sell")),
-            time="",
-            sequence=trade_id,
-        )
-        received_us = time.time_ns() // 1_000
-        trade = self._tails[product].append(match, time_us, received_us, "stream")
-        self.trades[product].append(trade)
-        self.write(msgspec.json.encode(trade), product, -(-received_us // 1_000))
-        return trade
-
-    def burst(self, trades: int, first_us: int, seconds: int) -> None:
-        """Write trades of all products, ordered, spread over some seconds."""
-        times = sorted(first_us + self._random.randrange(seconds * SECOND_US) for _ in range(trades))
-        for time_us in times:
-            self.trade(self._random.choice(PRODUCTS), time_us)
-        self.flush()
-
-    def write(self, value: bytes, key: str, time_ms: int = 0) -> None:
-        self._producer.produce(self._topic, value, key, timestamp=time_ms or time.time_ns() // 1_000_000)
-
-    def flush(self) -> None:
-        assert self._producer.flush(30) == 0
-
-    def panes(self) -> dict[tuple[str, int], Pane]:
-        """Return the panes that these trades make, by plain Python."""
-        with localcontext(prec=60):
-            panes = [pane for trades in self.trades.values() for pane in panes_of(trades)]
-        return {(pane.product, pane.start_us): pane for pane in panes}
 
 
 class Stage:
@@ -92,7 +30,7 @@ class Stage:
         self.feed = make_feed(f"test-{uuid4().hex[:12]}", FeedOptions(PRODUCTS, partitions=2, analytics={}))
         self.kafka = ClientConfiguration({"bootstrap.servers": self._servers})
         ensure_topics(self.kafka, topic_specs(self.feed, replicas=1))
-        self.market = Market(self._servers, self.feed.topics.trades)
+        self.market = Market(self._servers, self.feed.topics.trades, "12345678901234.00000001")
         self.program: WorkloadProgram
         self.checkpoint = folder / "state" / self.feed.metadata.name / "panes-0"
 
@@ -146,9 +84,15 @@ class Stage:
                 newest[place] = pane
         return newest
 
+    def expected(self) -> dict[tuple[str, int], Pane]:
+        """Return the panes that the market's trades make, by plain Python."""
+        with localcontext(prec=60):
+            panes = [pane for product in PRODUCTS for pane in panes_of(self.market.of(product))]
+        return {(pane.product, pane.start_us): pane for pane in panes}
+
     def assert_panes_become_those_of_the_market(self) -> None:
         """Wait until every trade is in a pane, then compare each field."""
-        expected = self.market.panes()
+        expected = self.expected()
         counts = {place: pane.trades for place, pane in expected.items()}
 
         def complete() -> bool:
@@ -186,7 +130,3 @@ def assert_equal(found: Pane, expected: Pane) -> None:
             assert one == pytest.approx(other, rel=1e-9, abs=exact_to), (field.name, found, expected)
         else:
             assert one == other, (field.name, found, expected)
-
-
-def now_us() -> int:
-    return time.time_ns() // 1_000

@@ -15,7 +15,8 @@ import pytest
 from fulltape.bench.stage import delete_topics
 from fulltape.local.kafka import EmbeddedKafka
 from fulltape.messages import Gap, Ticker
-from tests.integration.archive import SECOND_US, Stage, micros, now_us
+from tests.integration.archive import Stage, micros
+from tests.integration.market import SECOND_US, now_us
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,8 @@ from fulltape.local.kafka import EmbeddedKafka
 from fulltape.messages import Window
 from fulltape.monitor.windows import ProductWindows
 from fulltape.warehouse.tables import snake_case
-from tests.integration.archive import PRODUCTS, SECOND_US, Stage, micros, now_us
+from tests.integration.archive import Stage, micros
+from tests.integration.market import PRODUCTS, SECOND_US, now_us
 from tests.panes import panes_of
 
 pytestmark = pytest.mark.integration
@@ -33,7 +34,7 @@ def expected_windows(stage: Stage) -> dict[tuple[str, int, int], Window]:
     assert analytics is not None
     newest = {}
     for product in PRODUCTS:
-        trades = [trade for (of, _), trade in stage.market.trades.items() if of == product]
+        trades = stage.market.of(product)
         windows = ProductWindows(product, analytics.windows, analytics.slide, analytics.watermark)
         with localcontext(prec=60):
             for pane in panes_of(trades):

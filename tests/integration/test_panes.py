@@ -18,7 +18,8 @@ from fulltape.kafka import ClientConfiguration, ensure_topics, topic_specs
 from fulltape.local.kafka import EmbeddedKafka
 from fulltape.messages import Gap, Trade
 from fulltape_spark.checkpoint import Tape
-from tests.integration.panes import PRODUCTS, SECOND_US, Stage, now_us
+from tests.integration.market import PRODUCTS, SECOND_US, now_us
+from tests.integration.panes import Stage
 
 pytestmark = pytest.mark.integration
 
@@ -51,11 +52,12 @@ def test_panes_equal_plain_pythons_and_a_version_comes_with_every_trade(stage: S
 
 def test_what_is_no_trade_is_skipped_and_counted(stage: Stage) -> None:
     gap = msgspec.json.encode(Gap("BTC-USD", 5, 6, "404", now_us()))
-    far = msgspec.structs.replace(stage.market.trades["BTC-USD"][-1], time_us=now_us() + 3_600 * SECOND_US)
+    far = msgspec.structs.replace(stage.market.of("BTC-USD")[-1], time_us=now_us() + 3_600 * SECOND_US)
     free = {**json.loads(msgspec.json.encode(far)), "time_us": now_us(), "price": "0"}
+    tape = stage.feed.topics.trades
     for value in (*GARBAGE, gap, json.dumps(free).encode()):
-        stage.market.write(value, "BTC-USD")
-    stage.market.write(msgspec.json.encode(far), "BTC-USD")
+        stage.market.write(tape, value, "BTC-USD")
+    stage.market.write(tape, msgspec.json.encode(far), "BTC-USD")
     stage.market.burst(200, now_us(), seconds=1)
     stage.assert_panes_become_those_of_the_market()
     wait_until(
@@ -71,7 +73,7 @@ def test_a_late_trade_corrects_its_pane(stage: Stage) -> None:
         "a batch has ended, and with it the first second's",
         seconds=120,
     )
-    first = min(stage.market.panes())
+    first = min(stage.expected())
     stage.market.trade(first[0], first[1] + 999_999)
     stage.market.flush()
     stage.assert_panes_become_those_of_the_market()

@@ -10,7 +10,8 @@ import pytest
 from fulltape.bench.stage import delete_topics, wait_until
 from fulltape.local.kafka import EmbeddedKafka
 from fulltape_spark.checkpoint import OTHERWISE
-from tests.integration.panes import SECOND_US, Stage, now_us
+from tests.integration.market import SECOND_US, now_us
+from tests.integration.panes import Stage
 from tests.redshift.s3 import ObjectStore
 
 pytestmark = pytest.mark.integration
