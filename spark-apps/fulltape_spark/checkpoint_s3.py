@@ -160,7 +160,7 @@ class CheckpointPrefix:
         self._kept = kept.spark
         if kept.beginning.identity != identity:
             return OTHERWISE
-        self._replace(kept)
+        self._replace(kept.beginning, kept.spark)
         return kept.beginning
 
     def begin(self, beginning: Beginning) -> None:
@@ -176,7 +176,7 @@ class CheckpointPrefix:
         known = self._version is None or self._kept is not None
         old = [folder for folder in self._folders() if known and folder != self._kept]
         self._kept = f"spark/{uuid4().hex}"
-        self._replace(_Kept(beginning, self._kept, self._owner))
+        self._replace(beginning, self._kept)
         for folder in old:
             with self._explained("delete", folder):
                 self._delete(self._path(f"{self.place}/{folder}"))
@@ -201,7 +201,7 @@ class CheckpointPrefix:
             stream.close()
         return content
 
-    def _replace(self, kept: _Kept) -> None:
+    def _replace(self, beginning: Beginning, spark: str) -> None:
         """Write ``beginning.json`` as this process's, in place of the version that was read, or of none."""
         with self._explained("write", self._object):
             builder = self._files.createFile(self._path(self._object))
@@ -210,7 +210,7 @@ class CheckpointPrefix:
             else:
                 builder = builder.overwrite(True).must(_IF_VERSION, self._version)  # noqa: FBT003 - Java has no names
             stream = builder.build()
-            stream.write(bytearray(msgspec.json.encode(msgspec.structs.replace(kept, owner=self._owner))))
+            stream.write(bytearray(msgspec.json.encode(_Kept(beginning, spark, self._owner))))
             stream.close()
         self.confirm()
 
