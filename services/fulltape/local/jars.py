@@ -75,21 +75,12 @@ HADOOP_VERSION = "3.5.0"
 AWS_VERSION = "2.35.4"
 
 _AWS_MODULES = (
-    *(
-        "annotations",
-        "apache-client",
-        "arns",
-        "auth",
-        "aws-core",
-        "aws-query-protocol",
-        "aws-xml-protocol",
-        "checksums",
-    ),
-    *("checksums-spi", "crt-core", "endpoints-spi", "http-auth", "http-auth-aws", "http-auth-aws-eventstream"),
-    *("http-auth-spi", "http-client-spi", "identity-spi", "json-utils", "metrics-spi", "netty-nio-client", "profiles"),
-    *("protocol-core", "regions", "retries", "retries-spi", "s3", "s3-transfer-manager", "sdk-core", "sts"),
-    *("third-party-jackson-core", "utils", "utils-lite"),
-)
+    "annotations", "apache-client", "arns", "auth", "aws-core", "aws-query-protocol", "aws-xml-protocol", "checksums",
+    "checksums-spi", "crt-core", "endpoints-spi", "http-auth", "http-auth-aws", "http-auth-aws-eventstream",
+    "http-auth-spi", "http-client-spi", "identity-spi", "json-utils", "metrics-spi", "netty-nio-client", "profiles",
+    "protocol-core", "regions", "retries", "retries-spi", "s3", "s3-transfer-manager", "sdk-core", "sts",
+    "third-party-jackson-core", "utils", "utils-lite",
+)  # fmt: skip
 
 SPARK_S3 = JarSet(
     name=f"spark-s3-{HADOOP_VERSION}",
