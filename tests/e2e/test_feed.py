@@ -110,7 +110,7 @@ def test_who_has_no_rights_sees_nothing(feed: Feed) -> None:
 
 def test_a_second_feed_in_another_namespace_lives_and_dies_by_itself(cluster: Cluster, feed: Feed) -> None:
     other = Feed(cluster, "single", "research")
-    other.apply(products=["BTC-USD"], analytics=None, alerts=[])
+    other.apply(products=["BTC-USD"], analytics=None, alerts=[], alertmanagers=[])
     other.wait_ready()
     other.assert_right()
     cluster.kubectl("delete", "cryptofeed/single", "--namespace=research", "--timeout=120s")
