@@ -41,8 +41,15 @@ def pane_of(trades: Sequence[Trade], tape_us: int) -> Pane:
         if (r := _return(trade.price, trade.previous_price)) is not None
         and (before := _return(trade.previous_price, trade.second_previous_price)) is not None
     ]
-    falls = [(_part(trade.pane_high, trade.price, trade.pane_high), trade) for trade in trades]
-    _, fell = max(reversed(falls), key=lambda one: one[0])  # of equal falls the last, so from the highest peak
+    # Of equal falls the one from the highest peak: where no trade fell, a late one's own price is not it.
+    fell = max(
+        trades,
+        key=lambda trade: (
+            _part(trade.pane_high, trade.price, trade.pane_high),
+            Decimal(trade.pane_high),
+            Decimal(trade.price),
+        ),
+    )
     mean = sum(map(Fraction, prices)) / len(prices)
     high, low = max(prices), min(prices)
     digits = [trade.size.replace(".", "").strip("0") for trade in trades]
