@@ -34,12 +34,10 @@ from fulltape.warehouse.queries import NamedQuery, QueryError, named_queries, va
 LOG = logging.getLogger(__name__)
 
 MOST_ROWS = 5000
-_MOST_AT_ONCE = 1
-"""Locks of a file are the process's: a session that ends would take away the lock of another."""
 _ANSWER_SECONDS = 10.0
 """The loader waits twice as long for the file."""
 _BUSY_SECONDS = 3.0
-"""How long to wait for a loader that has the file; a load of a batch takes less."""
+"""How long to wait for a loader that has the file, as for a question that was asked before; most take less."""
 _LOOK_SECONDS = 0.05
 _RETRY_SECONDS = 1
 _MOST_EXACT = 2**53
@@ -66,7 +64,8 @@ class History:
     Args:
         warehouse: a DuckDB file, or a folder of Redshift's credentials.
         answer_seconds: how long a question may take.
-        busy_seconds: how long to wait for another process to be done with the DuckDB file.
+        busy_seconds: how long to wait for another process to be done with the DuckDB file, and for the questions that
+            were asked before.
 
     """
 
@@ -77,8 +76,9 @@ class History:
         self._answer_seconds = answer_seconds
         self._busy_seconds = busy_seconds
         self._queries = named_queries()
-        self._executor = ThreadPoolExecutor(_MOST_AT_ONCE, "history")
-        self._asked = 0
+        # One at once: locks of a file are the process's, so a session that ends would take away the lock of another.
+        self._executor = ThreadPoolExecutor(1, "history")
+        self._turn = asyncio.Lock()
         self._closing = threading.Event()
 
     def routes(self) -> list[web.RouteDef]:
@@ -100,16 +100,16 @@ class History:
         query = self._queries.get(name)
         if query is None:
             return _response(refusal(404, f"there is no question {name!r}; there are {', '.join(self._queries)}"))
-        if self._asked >= _MOST_AT_ONCE:
+        # A browser that left has its question run to the end all the same, and the next one waits for that.
+        try:
+            async with asyncio.timeout(self._busy_seconds):
+                await self._turn.acquire()
+        except TimeoutError:
             return _response(refusal(503, "others are asking just now; try again in a moment"))
-        self._asked += 1
         asked = self._executor.submit(self.answer, query, dict(request.query))
         loop = asyncio.get_running_loop()
-        asked.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
+        asked.add_done_callback(lambda _: loop.call_soon_threadsafe(self._turn.release))
         return _response(await asyncio.wrap_future(asked))
-
-    def _done(self) -> None:
-        self._asked -= 1
 
     def answer(self, query: NamedQuery, given: Mapping[str, str]) -> Answer:
         """Ask a question in a session of its own and return what a browser is told."""

@@ -1,5 +1,6 @@
 """What the history tab is told: values without loss, a bounded number of rows, and why there is no answer."""
 
+import asyncio
 import json
 from datetime import datetime
 from decimal import Decimal
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from fulltape.dashboard.history import MOST_ROWS, History, described, encoded, exact, form, limited
 from fulltape.warehouse.connection import Result
@@ -96,6 +99,24 @@ def test_a_question_that_takes_too_long_is_broken_off(file: Path) -> None:
     status, body = answered(History(file, answer_seconds=0.1), SLOW)
     assert status == 503, body
     assert "no answer within 0.1 s" in body["error"]
+
+
+async def test_questions_at_once_take_turns_and_none_waits_without_end(file: Path) -> None:
+    async def told(history: History, *names: str) -> list[str]:
+        app = web.Application()
+        app.add_routes(history.routes())
+        async with TestClient(TestServer(app)) as client:
+            answers = await asyncio.gather(*(client.get(f"/history/query/{name}") for name in names))
+            bodies = [await answer.json() for answer in answers]
+        history.close()
+        return sorted(body.get("error", "answered") for body in bodies)
+
+    assert await told(History(file), *["movers"] * 5) == ["answered"] * 5
+    impatient = History(file, answer_seconds=1, busy_seconds=0.1)
+    impatient._queries["slow"] = SLOW
+    broken_off, turned_away = await told(impatient, "slow", "slow")
+    assert "no answer within 1 s" in broken_off
+    assert "others are asking" in turned_away
 
 
 def test_a_file_that_a_loader_has_yet_to_make_is_waited_for(tmp_path: Path) -> None:
