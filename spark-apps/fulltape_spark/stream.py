@@ -34,6 +34,9 @@ SETTINGS: Mapping[str, str] = {
     ),
     "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
     "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "false",
+    # Files of state have names that no other attempt's have, and the log says which belong to a batch: otherwise what a
+    # batch that failed had written could be read as that of the next one of its number, which has other trades.
+    "spark.sql.streaming.stateStore.checkpointFormatVersion": "2",
     "spark.sql.streaming.statefulOperator.incrementalCleanupFactor": "2",
     "spark.sql.streaming.realTimeMode.minBatchDuration": "1000",
     # The defaults start some fifty processes (chmod, readlink) at each boundary of batches, most of what that takes.
@@ -46,13 +49,8 @@ SETTINGS: Mapping[str, str] = {
 """What the streams need of Spark beside its defaults. State is kept in RocksDB and its changes alone are written."""
 
 
-_SETTINGS_ON_S3: Mapping[str, str] = {
-    # Writes a file where it is to be, and there is nothing until it is whole. The other one renames, which S3 can't.
-    _FILE_MANAGER: "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager",
-    # Files of state have names that no other driver's have, and the log says which belong to a batch.
-    "spark.sql.streaming.stateStore.checkpointFormatVersion": "2",
-}
-"""What a query with its checkpoint on S3 needs besides."""
+_FILE_MANAGER_ON_S3 = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
+"""Writes a file where it is to be, and there is nothing until it is whole. The other one renames, which S3 can't."""
 
 
 _ANOTHER_DRIVER = ("CONCURRENT_STREAM_LOG_UPDATE", "are concurrently using", "RemoteFileChangedException")
@@ -118,8 +116,7 @@ def start(
 
     """
     if str(checkpoint).startswith(SCHEME):
-        for name, value in _SETTINGS_ON_S3.items():
-            session.conf.set(name, value)
+        session.conf.set(_FILE_MANAGER, _FILE_MANAGER_ON_S3)
     tape = (
         session.readStream.format("kafka")
         .options(**route.kafka)
