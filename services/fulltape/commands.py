@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from fulltape.errors import ConfigurationError
+
 
 class LazyGroup(click.Group):
     """A group of its own commands and of those in ``elsewhere``: module and attribute by the command's name."""
@@ -23,6 +25,20 @@ class LazyGroup(click.Group):
         if cmd_name not in self._elsewhere:
             return super().get_command(ctx, cmd_name)
         module, name = self._elsewhere[cmd_name]
-        command = getattr(importlib.import_module(module), name)
+        try:
+            command = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            return _unavailable(cmd_name, str(error.name).partition(".")[0])
         assert isinstance(command, click.Command)
         return command
+
+
+def _unavailable(name: str, package: str) -> click.Command:
+    """Return a command that says what it lacks: images have only the packages that programs in them need."""
+    lack = f"needs the Python package {package}, which is not installed here"
+
+    def refuse(**_: Any) -> None:
+        raise ConfigurationError(f"`{name}` {lack}")
+
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(name, context_settings=anything, callback=refuse, help=f"({lack})")

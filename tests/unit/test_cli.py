@@ -17,6 +17,21 @@ def test_every_command_loads_and_explains_itself(name: str) -> None:
     result = CliRunner().invoke(cli.fulltape, [name, "--help"])
     assert result.exit_code == 0, result.output
     assert "Usage:" in result.output
+    assert "not installed" not in result.output
+
+
+def test_where_tools_of_development_are_absent_a_running_feed_can_be_measured_and_the_rest_says_what_it_needs() -> None:
+    absent = "import sys; sys.modules['playwright'] = None; from fulltape.cli import main; main()"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", absent, "bench", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run("feed", "--help").returncode == 0
+    assert "needs the Python package playwright" in run("--help").stdout
+    refused = run("live", "--quick")
+    assert refused.returncode == 2
+    assert refused.stderr == "error: `live` needs the Python package playwright, which is not installed here\n"
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def measure_feed(
     return {
         "benchmark": "feed",
         "machine": machine() | {"stolen_cpu": whole.fraction()},
-        "versions": {"fulltape": __version__} | versions("pyspark", "confluent-kafka", "msgspec"),
+        "versions": {"fulltape": __version__} | versions("confluent-kafka", "msgspec"),
         "load": {"window": window, "warm_up": warm_up_seconds, "seconds": seconds},
         "results": {
             "trades_per_second": round((len(measured) + missed) / seconds, 1),
