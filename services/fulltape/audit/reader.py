@@ -102,6 +102,8 @@ class WholeTopic:
         """Return the first offset and the end of every partition."""
         try:
             found = self._consumer.list_topics(self._topic, timeout=_CONNECT_SECONDS).topics[self._topic]
+            if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise ConfigurationError(f"may not read {self._topic}: its Kafka gives this user no right to")
             if found.error is not None:
                 raise ConfigurationError(f"there is no topic {self._topic}: {found.error}")
             places = [TopicPartition(self._topic, partition) for partition in found.partitions]
