@@ -120,10 +120,12 @@ def assert_equal(found: Pane, expected: Pane) -> None:
         if isinstance(one, str) and field.name != "product":
             one = shortest_decimal(one)
         if isinstance(other, float):
-            # What may cancel to nearly nothing is held to the rounding of what was added.
+            # What may cancel to nearly nothing is held to the rounding of what was added; of squared deviations that
+            # are updated trade by trade this is n·κ·u (Chan, Golub and LeVeque, 1983, table 1), here twice.
             exact_to = {
                 "change_sum": 1e-12 * (expected.change_squares * expected.changes) ** 0.5,
-                "price_square_deviations": 1e-15
+                "price_square_deviations": 2**-52
+                * expected.trades
                 * expected.price_mean
                 * (expected.price_square_deviations * expected.trades) ** 0.5,
             }.get(field.name, 0.0)
