@@ -164,6 +164,20 @@ def mebibytes(mib: int) -> str:
     return f"{mib}Mi" if mib % 1024 else f"{mib // 1024}Gi"
 
 
+def kafka_volumes(feed: CryptoFeed) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return the volumes, and the mounts, of what lets a program into the feed's Kafka: none where it lets all in."""
+    secrets = kafka_secrets(feed)
+    volumes: list[Mapping[str, Any]] = [
+        {"name": f"kafka-{folder}", "secret": {"secretName": secret, "defaultMode": 0o440}}
+        for folder, secret in secrets.items()
+    ]
+    mounts: list[Mapping[str, Any]] = [
+        {"name": f"kafka-{folder}", "mountPath": f"{KAFKA_CREDENTIALS}/{folder}", "readOnly": True}
+        for folder in secrets
+    ]
+    return volumes, mounts
+
+
 def _probe(path: str) -> dict[str, Any]:
     return {"httpGet": {"path": path, "port": PROBES}}
 
@@ -186,9 +200,9 @@ def _volumes(
         {"name": "feed", "mountPath": FEED_FOLDER, "readOnly": True},
         {"name": "scratch", "mountPath": _SCRATCH_FOLDER},
     ]
-    for folder, secret in kafka_secrets(feed).items():
-        volumes.append({"name": f"kafka-{folder}", "secret": {"secretName": secret, "defaultMode": 0o440}})
-        mounts.append({"name": f"kafka-{folder}", "mountPath": f"{KAFKA_CREDENTIALS}/{folder}", "readOnly": True})
+    kafka_parts, kafka_mounts = kafka_volumes(feed)
+    volumes += kafka_parts
+    mounts += kafka_mounts
     warehouse = feed.spec.warehouse
     if "warehouse" in workload.reads and warehouse is not None and warehouse.redshift is not None:
         secret = warehouse.redshift.secret_ref.name

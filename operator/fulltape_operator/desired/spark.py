@@ -12,7 +12,7 @@ from fulltape.feed.model import CryptoFeed
 from fulltape.workloads import Workload
 from fulltape_operator.desired.access import programs_account
 from fulltape_operator.desired.child import Child, child_name, labels, selector
-from fulltape_operator.desired.pods import STATE_FOLDER, container_security, placement, pod_security
+from fulltape_operator.desired.pods import STATE_FOLDER, container_security, kafka_volumes, placement, pod_security
 from fulltape_operator.desired.s3 import s3_parts
 from fulltape_operator.desired.settings import settings
 from fulltape_operator.platform import Platform
@@ -100,14 +100,20 @@ def _properties(feed: CryptoFeed, workload: Workload, platform: Platform) -> dic
 def _executor_template(feed: CryptoFeed, workload: Workload, platform: Platform) -> dict[str, Any]:
     """Return the pod that Spark completes to an executor.
 
-    A volume can be mounted on one node alone: with one, executors run on their driver's node.
+    It reads and writes Kafka by what the driver's options name: files, which must be at the same place. A volume can be
+    mounted on one node alone: with one, executors run on their driver's node.
     """
     s3 = s3_parts(feed, workload, platform)
+    kafka, kafka_mounts = kafka_volumes(feed)
     container: dict[str, Any] = {
         "name": "executor",
         "env": s3.environment,
         "securityContext": container_security(),
-        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}, *s3.mounts],  # noqa: S108 - a volume of its own
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - a volume of its own
+            *kafka_mounts,
+            *s3.mounts,
+        ],
     }
     spec: dict[str, Any] = {
         # Has no rights in the cluster, and the role on AWS that other programs have.
@@ -116,7 +122,7 @@ def _executor_template(feed: CryptoFeed, workload: Workload, platform: Platform)
         "enableServiceLinks": False,
         "securityContext": pod_security(),
         "containers": [container],
-        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}, *s3.volumes],
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}, *kafka, *s3.volumes],
         **placement(platform),
     }
     if (claim := _claim(feed, workload)) is not None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fulltape.feed.load import load_feed
 from fulltape.feed.model import CryptoFeed
+from fulltape.kafka import CREDENTIALS
 from fulltape_operator.desired import desired_state
 from fulltape_operator.desired.child import Child
 from fulltape_operator.desired.deletion import deletion
@@ -47,6 +48,14 @@ def pods(feed: CryptoFeed) -> Iterator[Pod]:
             yield json.loads(child.manifest["data"]["executor.json"])
 
 
+def kafka_files(pod: Pod) -> dict[str, str]:
+    """Return the Secrets that a pod finds Kafka's credentials in, by their folders."""
+    secrets = {one["name"]: one["secret"]["secretName"] for one in pod["spec"]["volumes"] if "secret" in one}
+    [container] = pod["spec"]["containers"]
+    mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+    return {path: secrets[name] for path, name in mounts.items() if path.startswith(str(CREDENTIALS))}
+
+
 def quantity(text: str) -> float:
     number, unit = re.fullmatch("([0-9.]+)([A-Za-z]*)", text).groups()  # type: ignore[union-attr]
     return float(number) * _UNITS[unit]
@@ -58,6 +67,13 @@ def test_every_pod_passes_the_restricted_pod_security_standard(feed: CryptoFeed)
     for pod in pods(feed):
         assert violations(pod["spec"]) == []
         assert all(container["securityContext"]["readOnlyRootFilesystem"] for container in pod["spec"]["containers"])
+
+
+@quickly
+@given(any_feed)
+def test_who_talks_to_kafka_finds_what_opens_it_at_one_place(feed: CryptoFeed) -> None:
+    wanted = {f"{CREDENTIALS}/{folder}": secret for folder, secret in kafka_secrets(feed).items()}
+    assert [kafka_files(pod) for pod in pods(feed)] == [wanted] * len(list(pods(feed)))
 
 
 @pytest.mark.parametrize(
