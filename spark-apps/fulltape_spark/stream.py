@@ -54,6 +54,7 @@ _FILE_MANAGER_ON_S3 = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCh
 
 
 _ANOTHER_DRIVER = ("CONCURRENT_STREAM_LOG_UPDATE", "are concurrently using", "RemoteFileChangedException")
+_KAFKA_REFUSES = ("AuthenticationException", "AuthorizationException", "InvalidConfigurationException")
 
 
 class QueryFailedError(FulltapeError):
@@ -162,6 +163,11 @@ def cause_of(error: Exception) -> str:
 def tells_of_another_driver(failure: str) -> bool:
     """Tell whether a query ended as another one, of the same checkpoint, wrote the same batch into its log first."""
     return any(sign in failure for sign in _ANOTHER_DRIVER)
+
+
+def tells_of_a_refusal(failure: str) -> bool:
+    """Tell whether a query ended as Kafka did not let its clients in, or not do what they wanted."""
+    return any(sign in failure for sign in _KAFKA_REFUSES)
 
 
 def progress_of(query: StreamingQuery, known: Progress | None) -> Progress | None:
