@@ -44,7 +44,7 @@ cluster: setup ## Start a Kubernetes of one node on this machine, built from sou
 	@scripts/setup.sh --cluster
 	@$(BIN)/python -m tests.cluster up
 
-demo-cluster: cluster ## Fill it: Kafka, a sandbox exchange, Alertmanager, Fulltape by Helm, and a feed
+demo-cluster: cluster ## Fill it: Kafka, a sandbox exchange, Alertmanager, Prometheus, Fulltape by Helm, and a feed
 	$(BIN)/python -m tests.cluster demo
 
 cluster-down: setup ## Stop it and delete all that it made

@@ -83,7 +83,7 @@ def hold() -> None:
     "--rate", type=click.IntRange(1, 20_000), default=200, show_default=True, help="Trades/s of the exchange."
 )
 def demo(rate: int) -> None:
-    """Fill the cluster with Kafka, a sandbox exchange, Alertmanager, Fulltape by Helm and a feed."""
+    """Fill the cluster with Kafka, a sandbox exchange, Alertmanager, Prometheus, Fulltape by Helm and a feed."""
     programs = ensure_programs()
     if "KUBECONFIG" in os.environ:
         cluster = Cluster(Path(os.environ["KUBECONFIG"]), programs / "kubectl", Path.home() / ".kube")
@@ -98,7 +98,8 @@ def demo(rate: int) -> None:
     click.echo(
         "kubectl get cryptofeeds --all-namespaces\n"
         "kubectl port-forward --namespace=markets service/majors-dashboard 8080   # then open http://127.0.0.1:8080\n"
-        "kubectl port-forward --namespace=data service/alertmanager 9093   # open http://127.0.0.1:9093"
+        "kubectl port-forward --namespace=data service/alertmanager 9093   # open http://127.0.0.1:9093\n"
+        "kubectl port-forward --namespace=data service/prometheus 9090   # open http://127.0.0.1:9090"
     )
 
 

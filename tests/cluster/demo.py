@@ -1,10 +1,15 @@
-"""Fills a cluster with what a feed needs and a feed: Kafka, a sandbox exchange, Alertmanager and Fulltape by Helm."""
+"""Fills a cluster with what a feed needs and a feed.
+
+That is Kafka, a sandbox exchange, Alertmanager, Prometheus, and Fulltape by Helm. For prometheus-operator, whose image
+can't be had without a registry, there is a stand-in: `prometheus`.
+"""
 
 import os
 import subprocess
 from pathlib import Path
 
 from tests.cluster.images import TAG
+from tests.control_plane.crds import ensure_crds
 from tests.control_plane.plane import Cluster, KubectlError
 
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -35,12 +40,17 @@ def fill(cluster: Cluster, helm: Path, rate: int) -> None:
 
 
 def install_surroundings(cluster: Cluster, rate: int = 200) -> None:
-    """Start Kafka, the sandbox exchange and Alertmanager in the namespace data, and wait for them."""
+    """Start Kafka, the sandbox exchange, Alertmanager and Prometheus in the namespace data, and wait for them.
+
+    The CRDs of Strimzi and prometheus-operator are there afterwards.
+    """
+    cluster.kubectl("apply", "--server-side", f"--filename={ensure_crds()}")
     make_namespace(cluster, DATA_NAMESPACE)
-    for name in ("kafka", "exchange", "alertmanager"):
+    _give_program(cluster, "prometheus", DATA_NAMESPACE)
+    for name in ("kafka", "exchange", "alertmanager", "prometheus"):
         text = (MANIFESTS / f"{name}.yaml").read_text()
         cluster.kubectl("apply", "--filename=-", input=text.replace("--rate=200", f"--rate={rate}"))
-    for workload in ("statefulset/kafka", "deployment/exchange", "deployment/alertmanager"):
+    for workload in ("statefulset/kafka", "deployment/exchange", "deployment/alertmanager", "deployment/prometheus"):
         cluster.kubectl("rollout", "status", f"--namespace={DATA_NAMESPACE}", workload, "--timeout=100s")
 
 
@@ -56,13 +66,15 @@ def install_fulltape(cluster: Cluster, helm: Path, *settings: str) -> None:
         KubectlError: Helm failed; holds what it said.
 
     """
-    images = [f"image.repository=localhost/fulltape,image.tag={TAG}"]
-    images += [f"sparkImage.repository=localhost/fulltape-spark,sparkImage.tag={TAG}"]
+    given = [f"image.repository=localhost/fulltape,image.tag={TAG}"]
+    given += [f"sparkImage.repository=localhost/fulltape-spark,sparkImage.tag={TAG}"]
+    given += ["platform.podMonitors=true,platform.prometheusRules=true"]
+    given += ["podMonitor.enabled=true,prometheusRule.enabled=true"]
     run_helm(
         cluster,
         helm,
         "upgrade", "--install", "fulltape", str(CHART), f"--namespace={OPERATOR_NAMESPACE}", "--create-namespace",
-        *(f"--set={setting}" for setting in (*images, *settings)), "--wait", "--timeout=100s",
+        *(f"--set={setting}" for setting in (*given, *settings)), "--wait", "--timeout=100s",
     )  # fmt: skip
 
 
@@ -78,6 +90,16 @@ def run_helm(cluster: Cluster, helm: Path, *arguments: str) -> str:
     if done.returncode:
         raise KubectlError(done.stderr.strip())
     return done.stdout
+
+
+def _give_program(cluster: Cluster, name: str, namespace: str) -> None:
+    """Make the ConfigMap with a stand-in's program, which its pod mounts."""
+    program = Path(__file__).with_name(f"{name}.py")
+    manifest = cluster.kubectl(
+        "create", "configmap", name, f"--namespace={namespace}", f"--from-file={program}", "--dry-run=client",
+        "--output=yaml",
+    )  # fmt: skip
+    cluster.kubectl("apply", "--filename=-", input=manifest)
 
 
 def make_namespace(cluster: Cluster, name: str) -> None:

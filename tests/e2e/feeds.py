@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
 from fulltape.feed.duration import Duration
-from tests.cluster.demo import MANIFESTS, make_namespace
+from tests.cluster.demo import DATA_NAMESPACE, MANIFESTS, make_namespace
 from tests.cluster.jobs import BOOTSTRAP_SERVERS, FILES, run_job
 from tests.control_plane.plane import Cluster, KubectlError
 
@@ -127,17 +127,28 @@ class Feed:
         if lengths := self._window_seconds():
             programs["windows"] = ["python3", f"{FILES}/{_CHECK.name}", self.name, BOOTSTRAP_SERVERS, *lengths]
         said = run_job(self.cluster, programs, PATIENCE_SECONDS, {_CHECK.name: _CHECK.read_text()})
-        found = json.loads(said["audit"])
-        assert found["foreign"] == 0
-        assert {product["product"] for product in found["products"]} == set(self.live()["spec"]["products"])
-        for product in found["products"]:
-            wrong = {key: product[key] for key in ("missing", "duplicates", "out_of_order", "gap_records")}
-            assert wrong == dict.fromkeys(wrong, 0), product
-            assert product["trades"] == product["last_id"] - product["first_id"] + 1
+        assert_complete(said["audit"], self.live()["spec"]["products"])
         if "windows" in said:
             windows = json.loads(said["windows"].splitlines()[-1])
             assert windows["windows"]
             assert (windows["absent"], windows["wrong"]) == (0, 0), windows
+
+    def ask(self, service: str, path: str) -> Any:
+        """Return what a Service beside Kafka answers, as JSON says it.
+
+        Args:
+            service: its name and port, as ``prometheus:9090``.
+            path: what is asked for.
+
+        """
+        place = f"/api/v1/namespaces/{DATA_NAMESPACE}/services/{service}/proxy/{path}"
+        return json.loads(self.cluster.kubectl("get", "--raw", place))
+
+    def alerts(self, name: str) -> list[dict[str, str]]:
+        """Return the labels of its alerts of a name that Alertmanager has."""
+        found = [alert["labels"] for alert in self.ask("alertmanager:9093", "api/v2/alerts")]
+        place = {"alertname": name, "feed": self.name, "namespace": self.namespace}
+        return [labels for labels in found if place.items() <= labels.items()]
 
     def _window_seconds(self) -> list[str]:
         analytics = self.live()["spec"].get("analytics") or {}
@@ -171,3 +182,19 @@ class Feed:
 
     def _kubectl(self, *arguments: str) -> str:
         return self.cluster.kubectl(*arguments, f"--namespace={self.namespace}")
+
+
+def assert_complete(said: str, products: Collection[str]) -> None:
+    """Read what an audit of a tape printed: every trade of the products is there once and in order, and nothing else.
+
+    Raises:
+        AssertionError: something is missing, twice or wrong; says what.
+
+    """
+    found = json.loads(said)
+    assert found["foreign"] == 0
+    assert {product["product"] for product in found["products"]} == set(products)
+    for product in found["products"]:
+        wrong = {key: product[key] for key in ("missing", "duplicates", "out_of_order", "gap_records")}
+        assert wrong == dict.fromkeys(wrong, 0), product
+        assert product["trades"] == product["last_id"] - product["first_id"] + 1

@@ -11,7 +11,7 @@ import pytest
 
 from fulltape.local.kafka import free_port
 from tests.browser import chromium, visit
-from tests.cluster.demo import DATA_NAMESPACE, OPERATOR_NAMESPACE, install_fulltape, run_helm
+from tests.cluster.demo import OPERATOR_NAMESPACE, install_fulltape, run_helm
 from tests.cluster.jobs import BOOTSTRAP_SERVERS, run_job
 from tests.control_plane.plane import Cluster, KubectlError
 from tests.e2e.feeds import PATIENCE_SECONDS, Feed
@@ -60,13 +60,10 @@ async def test_the_page_shows_the_products_through_a_port_forward(feed: Feed) ->
 
 
 def test_an_alert_of_the_feed_reaches_alertmanager(feed: Feed) -> None:
-    path = f"/api/v1/namespaces/{DATA_NAMESPACE}/services/alertmanager:9093/proxy/api/v2/alerts"
+    def came_live() -> bool:
+        return any("source" not in labels for labels in feed.alerts("BusyMarket"))
 
-    def is_there() -> bool:
-        alerts = json.loads(feed.cluster.kubectl("get", "--raw", path))
-        return any(alert["labels"]["alertname"] == "BusyMarket" for alert in alerts)
-
-    feed.wait_until(is_there, "the alert")
+    feed.wait_until(came_live, "the alert")
 
 
 def test_producers_go_from_one_to_three_and_back_with_every_trade_once(feed: Feed) -> None:

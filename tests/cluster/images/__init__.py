@@ -1,4 +1,4 @@
-"""The images that a cluster of tests runs: Fulltape's two, Kafka and Alertmanager."""
+"""The images that a cluster of tests runs: Fulltape's two, Kafka, Alertmanager and Prometheus."""
 
 import tempfile
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from tests.cluster.containers import import_archive
 
 TAG = "test"
 _FOLDER = Path(__file__).parent
+_OF_DEBIAN = ("alertmanager", "prometheus")
+"""Packages of Debian's, each with a folder here."""
 
 
 def build_images() -> Mapping[str, str]:
@@ -20,7 +22,8 @@ def build_images() -> Mapping[str, str]:
 
     """
     builder = Builder()
-    names = {image: builder.name(image, TAG) for image in (*IMAGES, "fulltape-kafka", "fulltape-alertmanager")}
+    images = (*IMAGES, "fulltape-kafka", *(f"fulltape-{package}" for package in _OF_DEBIAN))
+    names = {image: builder.name(image, TAG) for image in images}
     for image, dockerfile in IMAGES.items():
         builder.build(names[image], dockerfile, ROOT)
     jars = ensure_jars(KAFKA)
@@ -35,7 +38,8 @@ def build_images() -> Mapping[str, str]:
             Path(folder),
             {"SPARK_IMAGE": names["fulltape-spark"]},
         )
-    builder.build(names["fulltape-alertmanager"], _FOLDER / "alertmanager" / "Dockerfile", _FOLDER / "alertmanager")
+    for package in _OF_DEBIAN:
+        builder.build(names[f"fulltape-{package}"], _FOLDER / package / "Dockerfile", _FOLDER / package)
     return names
 
 
