@@ -54,10 +54,10 @@ setup-cluster: setup-tests
 	@scripts/setup.sh --cluster
 
 e2e: setup-cluster ## Test everything on a cluster of the tests' own, or on the one of FULLTAPE_TEST_KUBECONFIG
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest --log-cli-level=INFO tests/e2e
 
 chaos: setup-cluster ## The faults of the end-to-end tests, each five times, and longer
-	FULLTAPE_CHAOS=full $(BIN)/pytest tests/e2e/test_chaos.py
+	FULLTAPE_CHAOS=full $(BIN)/pytest --log-cli-level=INFO tests/e2e/test_chaos.py
 
 lock: setup ## Resolve the dependencies of pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \

@@ -1,7 +1,7 @@
 """Fills a cluster with what a feed needs and a feed.
 
-That is Kafka, a sandbox exchange, Alertmanager, Prometheus, and Fulltape by Helm. For prometheus-operator, whose image
-can't be had without a registry, there is a stand-in: `prometheus`.
+That is Kafka, a sandbox exchange, Alertmanager, Prometheus, and Fulltape by Helm. What can't be had without an image
+registry has a stand-in: `strimzi`, `prometheus`.
 """
 
 import os
@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "fulltape"
 OPERATOR_NAMESPACE = "fulltape"
 DATA_NAMESPACE = "data"
+KAFKA_NAMESPACE = "kafka"
+"""Of the Kafka that the stand-in for Strimzi looks after."""
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
 
@@ -52,6 +54,15 @@ def install_surroundings(cluster: Cluster, rate: int = 200) -> None:
         cluster.kubectl("apply", "--filename=-", input=text.replace("--rate=200", f"--rate={rate}"))
     for workload in ("statefulset/kafka", "deployment/exchange", "deployment/alertmanager", "deployment/prometheus"):
         cluster.kubectl("rollout", "status", f"--namespace={DATA_NAMESPACE}", workload, "--timeout=100s")
+
+
+def install_strimzi(cluster: Cluster) -> None:
+    """Start the stand-in for Strimzi and its Kafka, feeds, in the namespace kafka, and wait until it is ready."""
+    make_namespace(cluster, KAFKA_NAMESPACE)
+    _give_program(cluster, "strimzi", KAFKA_NAMESPACE)
+    for name in ("strimzi", "kafka-tls"):
+        cluster.kubectl("apply", f"--filename={MANIFESTS / f'{name}.yaml'}")
+    cluster.kubectl("wait", f"--namespace={KAFKA_NAMESPACE}", "--for=condition=Ready", "kafka/feeds", "--timeout=100s")
 
 
 def install_fulltape(cluster: Cluster, helm: Path, *settings: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs programs of Fulltape's image in a pod beside Kafka, and gives what they print."""
+"""Runs programs of Fulltape's image in a pod, beside Kafka by default, and gives what they print."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +26,9 @@ def run_job(
     programs: Mapping[str, Sequence[str]],
     patience_seconds: float,
     files: Mapping[str, str] | None = None,
+    *,
+    namespace: str = DATA_NAMESPACE,
+    secrets: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Run programs side by side and return what each printed, whether or not it failed.
 
@@ -34,20 +37,33 @@ def run_job(
         programs: the command of each, by a name.
         patience_seconds: after which the job is no longer waited for.
         files: what the programs find in `FILES`, by name.
+        namespace: the pod's.
+        secrets: names of Secrets that the programs find in folders, by the folder's path.
 
     Raises:
         AssertionError: it did not end in time.
 
     """
     name = f"job-{uuid4().hex[:8]}"
-    metadata = {"name": name, "namespace": DATA_NAMESPACE}
+    metadata = {"name": name, "namespace": namespace}
+    given_secrets = [(f"secret-{number}", *one) for number, one in enumerate((secrets or {}).items())]
+    volumes: list[dict[str, Any]] = [
+        {"name": "files", "configMap": {"name": name}},
+        {"name": "scratch", "emptyDir": {}},
+        *({"name": volume, "secret": {"secretName": secret}} for volume, _, secret in given_secrets),
+    ]
+    mounts = [
+        {"name": "files", "mountPath": FILES},
+        {"name": "scratch", "mountPath": "/tmp"},
+        *({"name": volume, "mountPath": folder} for volume, folder, _ in given_secrets),
+    ]
     containers: list[dict[str, Any]] = [
         {
             "name": program,
             "image": f"localhost/fulltape:{TAG}",
             "command": list(command),
             "securityContext": _LEAST,
-            "volumeMounts": [{"name": "files", "mountPath": FILES}, {"name": "scratch", "mountPath": "/tmp"}],
+            "volumeMounts": mounts,
         }
         for program, command in programs.items()
     ]
@@ -57,7 +73,7 @@ def run_job(
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": containers,
-        "volumes": [{"name": "files", "configMap": {"name": name}}, {"name": "scratch", "emptyDir": {}}],
+        "volumes": volumes,
     }
     job = {
         "apiVersion": "batch/v1",
@@ -67,26 +83,26 @@ def run_job(
     }
     given = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(files or {})}
     cluster.kubectl("create", "--filename=-", input=yaml.safe_dump_all([given, job]))
-    _wait_until_ended(cluster, name, patience_seconds)
+    _wait_until_ended(cluster, name, namespace, patience_seconds)
     said = {
-        program: cluster.kubectl("logs", f"job/{name}", f"--container={program}", f"--namespace={DATA_NAMESPACE}")
+        program: cluster.kubectl("logs", f"job/{name}", f"--container={program}", f"--namespace={namespace}")
         for program in programs
     }
-    cluster.kubectl("delete", f"job/{name}", f"configmap/{name}", f"--namespace={DATA_NAMESPACE}", "--wait=false")
+    cluster.kubectl("delete", f"job/{name}", f"configmap/{name}", f"--namespace={namespace}", "--wait=false")
     return said
 
 
-def _wait_until_ended(cluster: Cluster, name: str, patience_seconds: float) -> None:
+def _wait_until_ended(cluster: Cluster, name: str, namespace: str, patience_seconds: float) -> None:
     # Each kubectl would take half a second of CPU from what is measured or disturbed.
     jobs = client.BatchV1Api(config.new_client_from_config(str(cluster.kubeconfig)))
     deadline = time.monotonic() + patience_seconds
     while time.monotonic() < deadline:
         try:
-            status = jobs.read_namespaced_job_status(name, DATA_NAMESPACE).status
+            status = jobs.read_namespaced_job_status(name, namespace).status
         except (client.ApiException, HTTPError):  # the API server may be away
             status = None
         if status is not None and (status.succeeded or status.failed):
             return
         time.sleep(_LOOK_SECONDS)
-    pods = cluster.kubectl("describe", "pods", f"--selector=job-name={name}", f"--namespace={DATA_NAMESPACE}")
+    pods = cluster.kubectl("describe", "pods", f"--selector=job-name={name}", f"--namespace={namespace}")
     raise AssertionError(f"{name} did not end in {patience_seconds:g} s\n{pods}")

@@ -1,6 +1,7 @@
 """One feed in a cluster, as the person who applied it sees it."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from tests.cluster.demo import DATA_NAMESPACE, MANIFESTS, make_namespace
 from tests.cluster.jobs import BOOTSTRAP_SERVERS, FILES, run_job
 from tests.control_plane.plane import Cluster, KubectlError
 
+_log = logging.getLogger(__name__)
 _CHECK = Path(__file__).with_name("check_windows.py")
 PATIENCE_SECONDS = 240.0
 """Nothing here is timed: this only ends a test that waits for what will never be."""
@@ -91,7 +93,7 @@ class Feed:
         return True
 
     def wait_ready(self, since: datetime | None = None) -> None:
-        """Wait until it is ready in its present form, and trades flow.
+        """Wait until it is ready in its present form, and trades flow. How long that took is logged.
 
         Args:
             since: a trade that is later than this must have been written; by default later than this call.
@@ -112,7 +114,9 @@ class Feed:
                 and datetime.fromisoformat(last) > moment
             )
 
+        began = time.monotonic()
         self.wait_until(ready, f"{self.name} to be ready, with trades later than {moment:%X}")
+        _log.info("%s was ready after %.0f s", self.name, time.monotonic() - began)
 
     def assert_right(self) -> None:
         """Read the whole tape and all windows, in a pod: every trade is there once and in order, and in its windows.
