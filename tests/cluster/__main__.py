@@ -85,8 +85,9 @@ def hold() -> None:
 def demo(rate: int) -> None:
     """Fill the cluster with Kafka, a sandbox exchange, Alertmanager, Prometheus, Fulltape by Helm and a feed."""
     programs = ensure_programs()
-    if "KUBECONFIG" in os.environ:
-        cluster = Cluster(Path(os.environ["KUBECONFIG"]), programs / "kubectl", Path.home() / ".kube")
+    named = os.environ.get("KUBECONFIG")
+    if named and not (_STATE.exists() and named == _state()["kubeconfig"]):  # `up` has its own one exported
+        cluster = Cluster(Path(named), programs / "kubectl", Path.home() / ".kube")
         click.echo("this cluster's nodes must have the images already", err=True)
     else:
         cluster = Cluster(Path(_state()["kubeconfig"]), programs / "kubectl", Path(_state()["logs"]))
