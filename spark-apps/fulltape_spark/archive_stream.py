@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from fulltape.kafka import ClientConfiguration, probe_broker
 from fulltape_spark.archive_batch import OffsetLog, Offsets
 from fulltape_spark.checkpoint import Beginning, CheckpointFolder, Tape
-from fulltape_spark.stream import Query, QueryFailedError, cause_of, failure_of
+from fulltape_spark.stream import Query, QueryFailedError, cause_of, failure_of, spares_checkpoint
 
 RECORDS_PER_BATCH = 400_000
 """No more records in a batch, so that one fits in memory however long the archive was away; and so many at once are
@@ -147,7 +147,7 @@ class ArchiveStream:
     def _mend(self, failure: str) -> None:
         if self._batch_problem is not None:
             raise QueryFailedError(f"{self.name}: {self._batch_problem}")
-        if not self._continues or self._completed:
+        if not self._continues or self._completed or spares_checkpoint(failure):
             raise QueryFailedError(f"{self.name}: the query ended: {failure}")
         probe_broker(self._kafka, _PROBE_SECONDS)  # else it is Kafka, and the checkpoint may be sound
         self._give_up_checkpoint(failure)

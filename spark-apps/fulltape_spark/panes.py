@@ -45,9 +45,8 @@ from fulltape_spark.stream import (
     death_reported,
     failure_of,
     progress_of,
+    spares_checkpoint,
     start,
-    tells_of_a_refusal,
-    tells_of_another_driver,
 )
 from fulltape_spark.warmup import warm_up
 
@@ -218,8 +217,7 @@ class _Stream:
 
     def _mend(self, failure: str) -> None:
         """Begin anew from the tape where it may be the checkpoint that ended the query, else give up."""
-        is_others_fault = tells_of_another_driver(failure) or tells_of_a_refusal(failure)
-        if not self._continues or self.progress is not None or is_others_fault:
+        if not self._continues or self.progress is not None or spares_checkpoint(failure):
             raise QueryFailedError(f"the query ended: {failure}")
         # Else it is Kafka or the storage, and the checkpoint may be sound.
         probe_broker(self._settings.kafka, _PROBE_SECONDS)

@@ -160,14 +160,13 @@ def cause_of(error: Exception) -> str:
     return (causes[-1:] or lines[:1] or [type(error).__name__])[0][:500]
 
 
-def tells_of_another_driver(failure: str) -> bool:
-    """Tell whether a query ended as another one, of the same checkpoint, wrote the same batch into its log first."""
-    return any(sign in failure for sign in _ANOTHER_DRIVER)
+def spares_checkpoint(failure: str) -> bool:
+    """Tell whether what ended a query is no fault of its checkpoint.
 
-
-def tells_of_a_refusal(failure: str) -> bool:
-    """Tell whether a query ended as Kafka did not let its clients in, or not do what they wanted."""
-    return any(sign in failure for sign in _KAFKA_REFUSES)
+    Another query of the same checkpoint wrote the same batch into its log first, or Kafka did not let its clients in,
+    or not do what they wanted.
+    """
+    return any(sign in failure for sign in (*_ANOTHER_DRIVER, *_KAFKA_REFUSES))
 
 
 def progress_of(query: StreamingQuery, known: Progress | None) -> Progress | None:

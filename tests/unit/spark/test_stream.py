@@ -2,7 +2,7 @@
 
 import pytest
 
-from fulltape_spark.stream import tells_of_a_refusal, tells_of_another_driver
+from fulltape_spark.stream import spares_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -14,16 +14,16 @@ from fulltape_spark.stream import tells_of_a_refusal, tells_of_another_driver
     ],
 )
 def test_a_batch_that_another_driver_ended_first_is_no_fault_of_the_checkpoint(failure: str) -> None:
-    assert tells_of_another_driver(failure)
+    assert spares_checkpoint(failure)
 
 
 def test_a_damaged_file_is() -> None:
-    assert not tells_of_another_driver("java.lang.IllegalStateException: Malformed log file offsets/17")
+    assert not spares_checkpoint("java.lang.IllegalStateException: Malformed log file offsets/17")
 
 
 def test_what_kafka_refuses_is_no_fault_of_the_checkpoint() -> None:
     kafka = "org.apache.kafka.common.errors"
-    assert tells_of_a_refusal(f"{kafka}.InvalidConfigurationException: No matching PRIVATE KEY entries in PEM file")
-    assert tells_of_a_refusal(f"{kafka}.TopicAuthorizationException: Not authorized to access topics: [desk.panes]")
-    assert tells_of_a_refusal(f"{kafka}.SaslAuthenticationException: Authentication failed")
-    assert not tells_of_a_refusal("java.lang.IllegalStateException: Malformed log file offsets/17")
+    assert spares_checkpoint(f"{kafka}.InvalidConfigurationException: No matching PRIVATE KEY entries in PEM file")
+    assert spares_checkpoint(f"{kafka}.TopicAuthorizationException: Not authorized to access topics: [desk.panes]")
+    assert spares_checkpoint(f"{kafka}.SaslAuthenticationException: Authentication failed")
+    assert not spares_checkpoint("java.lang.IllegalStateException: Malformed log file offsets/17")
