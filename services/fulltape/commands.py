@@ -28,7 +28,10 @@ class LazyGroup(click.Group):
         try:
             command = getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as error:
-            return _unavailable(cmd_name, str(error.name).partition(".")[0])
+            package = str(error.name).partition(".")[0]
+            if package == module.partition(".")[0]:  # a fault of ours, which nobody can install
+                raise
+            return _unavailable(cmd_name, package)
         assert isinstance(command, click.Command)
         return command
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from fulltape import cli
+from fulltape.commands import LazyGroup
 from fulltape.errors import ConfigurationError, FencedError, FulltapeError
 
 
@@ -32,6 +33,12 @@ def test_where_tools_of_development_are_absent_a_running_feed_can_be_measured_an
     refused = run("live", "--quick")
     assert refused.returncode == 2
     assert refused.stderr == "error: `live` needs the Python package playwright, which is not installed here\n"
+
+
+def test_a_module_of_our_own_that_is_absent_is_no_lack_of_the_users() -> None:
+    group = LazyGroup("group", elsewhere={"command": ("fulltape.absent", "command")})
+    with pytest.raises(ModuleNotFoundError):
+        group.get_command(click.Context(group), "command")
 
 
 @pytest.mark.parametrize(
