@@ -43,6 +43,7 @@ _RETRY_SECONDS = 1
 _MOST_EXACT = 2**53
 """Up to here JavaScript's numbers hold every integer."""
 _OWN_PAGE = ("same-origin", "none")
+_GOING_DOWN = "the server is going down"
 
 _SETTINGS = (
     "threads = 1",
@@ -106,6 +107,9 @@ class History:
                 await self._turn.acquire()
         except TimeoutError:
             return _response(refusal(503, "others are asking just now; try again in a moment"))
+        if self._closing.is_set():  # while it waited
+            self._turn.release()
+            return _response(refusal(503, _GOING_DOWN))
         asked = self._executor.submit(self.answer, query, dict(request.query))
         loop = asyncio.get_running_loop()
         asked.add_done_callback(lambda _: loop.call_soon_threadsafe(self._turn.release))
@@ -165,7 +169,7 @@ class History:
             yield
         except StatementError as error:
             if self._closing.is_set():
-                raise WarehouseUnavailableError("the server is going down") from error
+                raise WarehouseUnavailableError(_GOING_DOWN) from error
             if time.monotonic() >= until:
                 raise WarehouseUnavailableError(
                     f"no answer within {self._answer_seconds:g} s; ask for less time, or for one product"

@@ -119,6 +119,20 @@ async def test_questions_at_once_take_turns_and_none_waits_without_end(file: Pat
     assert "others are asking" in turned_away
 
 
+async def test_who_waits_as_the_server_ends_is_told_so(file: Path) -> None:
+    history = History(file, answer_seconds=30, busy_seconds=30)
+    history._queries["slow"] = SLOW
+    app = web.Application()
+    app.add_routes(history.routes())
+    async with TestClient(TestServer(app)) as client:
+        asked = [asyncio.create_task(client.get("/history/query/slow")) for _ in range(2)]
+        while not history._turn._waiters:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(history.close)
+        for answer in asked:
+            assert "the server is going down" in (await (await answer).json())["error"]
+
+
 def test_a_file_that_a_loader_has_yet_to_make_is_waited_for(tmp_path: Path) -> None:
     status, body = answered(History(tmp_path / "absent.duckdb"), SLOW)
     assert status == 503
