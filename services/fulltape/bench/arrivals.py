@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from fulltape.audit.reader import WholeTopic
 
 _POLL_SECONDS = 0.1
+_APART_US = 1_000_000
+"""Slow trades that are further apart are of two pauses."""
 
 Ints = NDArray[np.int64]
 
@@ -37,6 +39,15 @@ class Trades(NamedTuple):
     ids: Ints
     time_us: Ints
     tape_us: Ints
+
+
+class Pause(NamedTuple):
+    """A stretch of exchange time whose trades took long."""
+
+    at_us: int
+    """When its first trade was."""
+    trades: int
+    longest_us: int
 
 
 class PaneMark(msgspec.Struct):
@@ -160,6 +171,21 @@ def latencies_us(
         began = (trades[product].tape_us if since_tape else trades[product].time_us)[rows][known]
         parts.append(arrived[product].at_us[index[known]] - began)
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def pauses(
+    trades: Mapping[str, Trades], arrived: Mapping[str, Marks], from_us: int, until_us: int, *, over_us: int
+) -> list[Pause]:
+    """Return, in order, when the trades of a stretch of exchange time took longer than ``over_us`` to a mark."""
+    parts = [np.empty((0, 2), np.int64)]
+    for product, rows, index, known in _joined(trades, arrived, from_us, until_us):
+        began = trades[product].time_us[rows][known]
+        parts.append(np.column_stack((began, arrived[product].at_us[index[known]] - began)))
+    every = np.concatenate(parts)
+    slow = every[every[:, 1] > over_us]
+    slow = slow[np.argsort(slow[:, 0])]
+    ends = np.flatnonzero(np.diff(slow[:, 0]) > _APART_US) + 1
+    return [Pause(int(one[0, 0]), len(one), int(one[:, 1].max())) for one in np.split(slow, ends) if len(one)]
 
 
 def unseen(trades: Mapping[str, Trades], arrived: Mapping[str, Marks], from_us: int, until_us: int) -> int:

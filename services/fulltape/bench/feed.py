@@ -9,13 +9,17 @@ import time
 from typing import Any
 
 from fulltape import __version__
-from fulltape.bench.arrivals import Arrivals, WindowMark, latencies_us, read_trades, unseen
+from fulltape.bench.arrivals import Arrivals, WindowMark, latencies_us, pauses, read_trades, unseen
 from fulltape.bench.report import StolenCpu, latency, machine, versions
 from fulltape.bench.tape import Say
 from fulltape.topics import Topics
 
 _UNDER_WAY_SECONDS = 5.0
 """In which the last trades arrive."""
+
+_PAUSE_US = 250_000
+_LONGEST = 10
+"""So many pauses are told of."""
 
 
 def measure_feed(
@@ -47,6 +51,7 @@ def measure_feed(
     seen = windows.marks()
     measured = latencies_us(trades, seen, from_us, until_us)
     missed = unseen(trades, seen, from_us, until_us)
+    paused = pauses(trades, seen, from_us, until_us, over_us=_PAUSE_US)
     return {
         "benchmark": "feed",
         "machine": machine() | {"stolen_cpu": whole.fraction()},
@@ -56,5 +61,17 @@ def measure_feed(
             "trades_per_second": round((len(measured) + missed) / seconds, 1),
             "trade_to_window": latency(measured),
             "unseen": missed,
+            "pauses": {
+                "over_ms": _PAUSE_US / 1000,
+                "count": len(paused),
+                "longest": [
+                    {
+                        "at_seconds": round((pause.at_us - from_us) / 1e6, 1),
+                        "trades": pause.trades,
+                        "max_ms": pause.longest_us / 1000,
+                    }
+                    for pause in sorted(paused, key=lambda pause: pause.longest_us, reverse=True)[:_LONGEST]
+                ],
+            },
         },
     }

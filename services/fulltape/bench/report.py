@@ -118,10 +118,11 @@ def tell(report: Mapping[str, Any], *, as_json: bool) -> None:
     Console().print(table)
 
 
-def _flat(results: Mapping[str, Any], within: str = "") -> list[tuple[str, Any]]:
+def _flat(results: Mapping[Any, Any], within: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for name, value in results.items():
-        rows += _flat(value, f"{within}{name}.") if isinstance(value, Mapping) else [(f"{within}{name}", value)]
+        inner = dict(enumerate(value, 1)) if isinstance(value, list) else value
+        rows += _flat(inner, f"{within}{name}.") if isinstance(inner, Mapping) else [(f"{within}{name}", inner)]
     return rows
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fulltape.bench.arrivals import Trades, latencies_us, marks, unseen
+from fulltape.bench.arrivals import Pause, Trades, latencies_us, marks, pauses, unseen
 
 
 def trades(*rows: tuple[int, int]) -> Trades:
@@ -26,3 +26,23 @@ def test_only_trades_of_the_measured_stretch_count() -> None:
 
 def test_a_product_that_nothing_tells_of_is_unseen() -> None:
     assert unseen({"BTC-USD": trades((1, 100), (2, 200))}, {}, 0, 150) == 1
+
+
+def test_trades_that_took_long_within_a_second_of_each_other_are_one_pause_of_all_products() -> None:
+    tape = {
+        "BTC-USD": trades((1, 0), (2, 1_000_000), (3, 9_000_000)),
+        "ETH-USD": trades((7, 500_000), (8, 5_000_000)),
+    }
+    seen = marks(
+        [
+            ("BTC-USD", 2, 1_900_000),
+            ("ETH-USD", 7, 1_800_000),
+            ("ETH-USD", 8, 5_000_100),
+            ("BTC-USD", 3, 9_800_000),
+        ]
+    )
+    assert pauses(tape, seen, 0, 10_000_000, over_us=700_000) == [
+        Pause(at_us=0, trades=3, longest_us=1_900_000),
+        Pause(at_us=9_000_000, trades=1, longest_us=800_000),
+    ]
+    assert pauses(tape, seen, 0, 10_000_000, over_us=2_000_000) == []
