@@ -27,6 +27,12 @@ _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 SETTINGS: Mapping[str, str] = {
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.session.timeZone": "UTC",
+    # All tasks of a batch must run for any of them to do something. By default one would wait, up to six seconds, for a
+    # slot where its state already is, though another executor is idle and reads that state in less than one.
+    "spark.locality.wait": "0s",
+    # Which tasks run is noted at once; by default what comes within 100 ms is noted with the next heartbeat, up to ten
+    # seconds later, and the stream would seem not to run until then.
+    "spark.ui.liveUpdate.period": "0",
     # A buffer between the tasks that read and those that sum is sent when it is full or so old; the default is 50.
     "spark.shuffle.streaming.networkBufferMaxWaitTimeMs": "5",
     "spark.sql.streaming.stateStore.providerClass": (
