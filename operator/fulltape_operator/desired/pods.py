@@ -160,8 +160,17 @@ def cpu(millis: int) -> str:
 
 
 def mebibytes(mib: int) -> str:
-    """Write an amount of memory in its shortest form: ``320Mi``, ``2Gi``."""
-    return f"{mib}Mi" if mib % 1024 else f"{mib // 1024}Gi"
+    """Write an amount of memory in its shortest form, as the API server does: ``320Mi``, ``2Gi``."""
+    return shortest(f"{mib}Mi")
+
+
+def shortest(size: str) -> str:
+    """Write a size in whole Mi, Gi or Ti in its shortest form, as the API server does: ``1024Mi`` is ``1Gi``."""
+    units = ["Mi", "Gi", "Ti", "Pi"]
+    number, unit = int(size[:-2]), units.index(size[-2:])
+    while number % 1024 == 0 and unit + 1 < len(units):
+        number, unit = number // 1024, unit + 1
+    return f"{number}{units[unit]}"
 
 
 def kafka_volumes(feed: CryptoFeed) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:

@@ -12,7 +12,7 @@ from fulltape.feed.model import CryptoFeed
 from fulltape.workloads import PAGE, PROBES, Workload, workloads
 from fulltape_operator.desired.access import executors_account, programs_account
 from fulltape_operator.desired.child import Child, Manifest, Stage, child_name, manifest, selector
-from fulltape_operator.desired.pods import FEED_FOLDER, STATE_FOLDER, PodParts, pod_template
+from fulltape_operator.desired.pods import FEED_FOLDER, STATE_FOLDER, PodParts, pod_template, shortest
 from fulltape_operator.desired.route import route_children
 from fulltape_operator.desired.s3 import s3_parts
 from fulltape_operator.desired.settings import FEED_FILE, feed_settings, name_of
@@ -218,7 +218,7 @@ def _claim(feed: CryptoFeed, workload: Workload) -> Manifest | None:
         if analytics.checkpoint.uri is not None:
             return None
         if (volume := analytics.checkpoint.volume) is not None:
-            size, storage_class = volume.size, volume.storage_class_name
+            size, storage_class = shortest(volume.size), volume.storage_class_name
     spec: dict[str, Any] = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": size}},

@@ -16,7 +16,7 @@ from fulltape_operator.desired import desired_state
 from fulltape_operator.desired.child import Child
 from fulltape_operator.desired.deletion import deletion
 from fulltape_operator.desired.kafka import kafka_secrets, required_secrets
-from fulltape_operator.desired.pods import cpu, mebibytes
+from fulltape_operator.desired.pods import cpu, mebibytes, shortest
 from fulltape_operator.plan import WORKLOADS
 from tests.unit.operator.feeds import EVERYTHING, EXAMPLES, feeds
 from tests.unit.operator.pod_security import violations
@@ -27,7 +27,7 @@ any_feed = st.one_of(st.sampled_from([load_feed(path) for path in EXAMPLES]), fe
 quickly = settings(max_examples=20, deadline=None)
 
 RECOMMENDED = {"name", "instance", "component", "part-of", "managed-by"}
-_UNITS = {"m": 0.001, "Mi": 2**20, "Gi": 2**30, "": 1}
+_UNITS = {"m": 0.001, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "": 1}
 
 
 def children(feed: CryptoFeed) -> list[Child]:
@@ -224,3 +224,10 @@ def test_quantities_are_exact_and_in_their_shortest_form(amount: int) -> None:
     assert quantity(cpu(amount)) == pytest.approx(amount / 1000)
     assert quantity(mebibytes(amount)) == amount * 2**20
     assert not re.fullmatch("[0-9]*000m", cpu(amount))
+
+
+@given(st.integers(1, 999_999), st.sampled_from(["Mi", "Gi", "Ti"]))
+def test_sizes_of_volumes_are_written_as_the_api_server_keeps_them(number: int, unit: str) -> None:
+    found = shortest(f"{number}{unit}")
+    assert quantity(found) == quantity(f"{number}{unit}")
+    assert int(found[:-2]) % 1024 != 0
