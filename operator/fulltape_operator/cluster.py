@@ -77,11 +77,12 @@ CHILDREN = {
         Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
         Resource("kafka.strimzi.io", "v1", "kafkatopics", "KafkaTopic"),
         Resource("kafka.strimzi.io", "v1", "kafkausers", "KafkaUser"),
+        Resource("sparkoperator.k8s.io", "v1beta2", "sparkapplications", "SparkApplication"),
         Resource("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor"),
         Resource("monitoring.coreos.com", "v1", "prometheusrules", "PrometheusRule"),
     )
 }
-"""The kinds that a feed is made of."""
+"""The kinds that a feed may be made of: those of one platform, and what is to go after another's."""
 
 
 @dataclass(eq=False)

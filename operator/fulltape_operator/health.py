@@ -89,6 +89,26 @@ def _of_pod(live: Manifest) -> Health:
     return Health(ready=int(ready), problem=problem)
 
 
+def _of_spark_application(live: Manifest) -> Health:
+    """Read what Kubeflow's operator says: no more than whether a driver's pod runs."""
+    state = live.get("status", {}).get("applicationState", {})
+    name, suspended = state.get("state", ""), live["spec"].get("suspend", False)
+    settled = name in _STOPPED if suspended else name == "RUNNING"
+    problem = state.get("errorMessage", "")
+    if not name:
+        problem = "the Spark operator has not looked at it yet; look whether one serves this namespace"
+    return Health(
+        ready=int(name == "RUNNING"),
+        wanted=int(not suspended),
+        rolling=not settled,
+        failed=name == "FAILED",
+        problem="" if settled else problem or name,
+    )
+
+
+_STOPPED = {"SUSPENDED", "COMPLETED", "FAILED"}
+
+
 def _of_ingress(live: Manifest) -> Health:
     if live.get("status", {}).get("loadBalancer", {}).get("ingress"):
         return Health()
@@ -170,6 +190,7 @@ _ANY_MEND = "mend that, or name another Gateway in spec.dashboard.httpRoute.pare
 _OF_KIND = {
     "Deployment": _of_workload,
     "StatefulSet": _of_workload,
+    "SparkApplication": _of_spark_application,
     "KafkaTopic": _of_strimzi,
     "KafkaUser": _of_strimzi,
     "Ingress": _of_ingress,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Key, Manifest
+from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, REVISION_LABEL, Key, Manifest
 from fulltape_operator.health import Health, health_of
 from fulltape_operator.owned import digest, owned
 
@@ -38,6 +38,8 @@ class Seen:
     health: Health
     address: str = ""
     """A pod's."""
+    revision: str = ""
+    """What Spark's driver was started with, or shall be: of a pod, or of a SparkApplication."""
 
 
 def feed_of_labels(live: Mapping[str, Any]) -> FeedKey | None:
@@ -61,7 +63,14 @@ def seen(live: Manifest) -> Seen:
         deleting="deletionTimestamp" in metadata,
         health=health_of(live),
         address=live.get("status", {}).get("podIP", "") if live["kind"] == "Pod" else "",
+        revision=_revision(live),
     )
+
+
+def _revision(live: Manifest) -> str:
+    carrier = live["spec"]["driver"] if live["kind"] == "SparkApplication" else live["metadata"]
+    found: str = carrier.get("labels", {}).get(REVISION_LABEL, "")
+    return found
 
 
 class Observed:

@@ -71,6 +71,8 @@ class Platform(_PlatformModel):
     """Further labels of PodMonitors and PrometheusRules, by which a Prometheus selects them."""
     network_policies: bool = True
     """Whether feeds have a NetworkPolicy."""
+    spark_backend: Literal["native", "kubeflow"] = "native"
+    """What runs Spark's drivers: Kubernetes itself, or Kubeflow's Spark operator by SparkApplications."""
 
 
 def load_platform(path: Path) -> Platform:

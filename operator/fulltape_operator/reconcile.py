@@ -26,7 +26,7 @@ from fulltape_operator.finalize import Finalizer
 from fulltape_operator.observed import FeedKey, Observed, version_of
 from fulltape_operator.owned import digest
 from fulltape_operator.ownership import belonging_to, is_foreign, name_taken
-from fulltape_operator.plan import Wanted, plan
+from fulltape_operator.plan import WORKLOADS, Wanted, plan
 from fulltape_operator.platform import Platform
 from fulltape_operator.readings import Readings
 from fulltape_operator.status import Circumstances, Problem, Status, news, status_of, status_of_hindered
@@ -133,10 +133,13 @@ class Reconciler:
             await self._finalizer.mark(key, live, feed)
             to_do = plan(wanted, self._observed.children(key), self._settled.get(key, {}), self._kept(key, feed))
             outcome.waiting |= to_do.waiting
+            for one in to_do.rehearse:
+                await self._apply_one(key, live["metadata"]["uid"], one, outcome, rehearsal=True)
             await self._apply(key, live["metadata"]["uid"], to_do.apply, outcome)
             for seen in to_do.delete:
                 if not outcome.keeps(seen.key):
-                    await self._cluster.delete(seen.key, seen.uid)
+                    # A program's pods end with it: what comes in its place waits for that.
+                    await self._cluster.delete(seen.key, seen.uid, foreground=seen.key.kind in WORKLOADS)
         kafka_missing = await self._kafka_missing(key, feed)
         circumstances = Circumstances(
             feed=feed,
@@ -187,18 +190,22 @@ class Reconciler:
             if outcome.failure is not None:
                 return
 
-    async def _apply_one(self, feed: FeedKey, uid: str, wanted: Wanted, outcome: _Outcome) -> None:
+    async def _apply_one(
+        self, feed: FeedKey, uid: str, wanted: Wanted, outcome: _Outcome, *, rehearsal: bool = False
+    ) -> None:
         key = wanted.child.key
         try:
             if key not in self._observed.children(feed) and (found := await self._foreign(feed, uid, key)) is not None:
                 outcome.problems[key] = found
                 return
-            live = await self._cluster.apply(wanted.child.manifest)
+            live = await self._cluster.apply(wanted.child.manifest, dry_run=rehearsal)
         except ApiError as problem:
             if problem.passes:
                 outcome.failure = problem
             else:
                 outcome.problems[key] = refused(problem, key)
+            return
+        if rehearsal:
             return
         self._observed.see(live)
         seen = self._observed.children(feed).get(key)
@@ -305,6 +312,7 @@ _NEEDS = {
     "KafkaUser": "Strimzi, or name brokers in spec.kafka.bootstrapServers",
     "PodMonitor": "prometheus-operator, or set podMonitors to false in the platform file",
     "PrometheusRule": "prometheus-operator, or set prometheusRules to false in the platform file",
+    "SparkApplication": "Kubeflow's Spark operator, or set sparkBackend to native in the platform file",
 }
 
 

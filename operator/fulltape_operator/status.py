@@ -15,7 +15,7 @@ from fulltape_operator.desired.programs import has_database
 from fulltape_operator.desired.route import ROUTES
 from fulltape_operator.health import Health
 from fulltape_operator.observed import Seen
-from fulltape_operator.plan import WORKLOADS, Wanted
+from fulltape_operator.plan import WORKLOADS, Wanted, program_health
 
 Status = dict[str, Any]
 
@@ -172,7 +172,7 @@ def _topics(found: Circumstances, *, made: bool) -> Problem | None:
         when = "the programs make the topics when they start"
         if found.feed.spec.suspend:
             return None if made else Problem("Suspended", f"{when}; set spec.suspend to false to start them")
-        runs = any(seen.health.ready for seen in _seen(found, WORKLOADS))
+        runs = any(program_health(seen.key, found.there).ready for seen in _seen(found, WORKLOADS))
         return None if runs else Problem("TopicsNotMade", f"{when}, and none of them runs yet")
     keys = [key for key in _keys(found) if key.kind in kinds]
     unready = [key for key in keys if key not in found.there or not found.there[key].health.ready]
@@ -207,7 +207,7 @@ def _programs(found: Circumstances, components: Sequence[str], name: str) -> Pro
     for key in _keys(found, components):
         if key.kind not in WORKLOADS:
             continue
-        health = found.there[key].health if key in found.there else Health(ready=0)
+        health = program_health(key, found.there) if key in found.there else Health(ready=0)
         if health.ready >= health.wanted and not health.rolling:
             continue
         why = _of_pods(found, key) or health.problem or found.complaints.get(key, "")
@@ -263,7 +263,7 @@ def _moving(found: Circumstances) -> Problem | None:
         return Problem("Retrying", f"{key}: {problem.message}")
     if found.feed.spec.suspend:
         return None
-    rolling = next((seen for seen in _seen(found, WORKLOADS) if seen.health.rolling), None)
+    rolling = next((seen for seen in _seen(found, WORKLOADS) if program_health(seen.key, found.there).rolling), None)
     return None if rolling is None else Problem("Rolling", f"{rolling.key} is on its way")
 
 

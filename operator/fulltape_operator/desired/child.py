@@ -16,6 +16,8 @@ PREFIX = "fulltape.dev"
 FEED_LABEL = f"{PREFIX}/feed"
 FEED_NAMESPACE_LABEL = f"{PREFIX}/feed-namespace"
 COMPONENT_LABEL = "app.kubernetes.io/component"
+REVISION_LABEL = f"{PREFIX}/revision"
+"""On Spark's drivers: a digest of what they were started with, where another operator starts them."""
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "fulltape"
 

@@ -16,7 +16,8 @@ from fulltape_operator.desired.pods import FEED_FOLDER, STATE_FOLDER, PodParts, 
 from fulltape_operator.desired.route import route_children
 from fulltape_operator.desired.s3 import s3_parts
 from fulltape_operator.desired.settings import FEED_FILE, feed_settings, name_of
-from fulltape_operator.desired.spark import driver_environment, driver_settings, driver_volumes
+from fulltape_operator.desired.spark import checkpoint_volume, driver_environment, driver_settings, driver_volumes
+from fulltape_operator.desired.spark_application import spark_application
 from fulltape_operator.platform import Platform
 
 _LISTEN = "0.0.0.0"  # noqa: S104 - the pod's own addresses; who may reach them the NetworkPolicy says
@@ -99,18 +100,17 @@ def _deployment(feed: CryptoFeed, workload: Workload, platform: Platform, *, sus
     parts = PodParts(
         service_account=programs_account(feed), settings=name_of(settings), arguments=_arguments(feed, workload)
     )
+    on_spark_operator = workload.component == "panes" and platform.spark_backend == "kubeflow"
     if workload.component == "panes":
+        parts = replace(parts, service_account=executors_account(feed), mounts_token=True)
+    if on_spark_operator:
+        volumes, mounts = checkpoint_volume(feed, workload)
+        parts = replace(parts, volumes=volumes, mounts=mounts)
+    elif workload.component == "panes":
         conf = driver_settings(feed, workload, platform)
         found.append(conf)
         volumes, mounts = driver_volumes(feed, workload, name_of(conf))
-        parts = replace(
-            parts,
-            service_account=executors_account(feed),
-            mounts_token=True,
-            environment=driver_environment(),
-            volumes=volumes,
-            mounts=mounts,
-        )
+        parts = replace(parts, environment=driver_environment(), volumes=volumes, mounts=mounts)
     elif workload.keeps_state:
         parts = replace(parts, volumes=[_state_volume(feed, workload)], mounts=[state_mount()])
     s3 = s3_parts(feed, workload, platform)
@@ -128,6 +128,9 @@ def _deployment(feed: CryptoFeed, workload: Workload, platform: Platform, *, sus
         found.append(Child(Stage.FOUNDATION, claim))
     if workload.component == "panes":
         found.append(Child(Stage.FOUNDATION, _driver_service(feed, workload)))
+    stage = _STAGES[workload.component]
+    if on_spark_operator:
+        return [*found, Child(stage, spark_application(feed, workload, parts, platform, suspended=suspended))]
     name = child_name(feed, workload.name)
     spec = {
         "replicas": 0 if suspended else 1,
@@ -136,7 +139,6 @@ def _deployment(feed: CryptoFeed, workload: Workload, platform: Platform, *, sus
         "selector": {"matchLabels": {**selector(feed, workload.component), "fulltape.dev/program": workload.name}},
         "template": pod_template(feed, workload, parts, platform),
     }
-    stage = _STAGES[workload.component]
     found.append(Child(stage, manifest("apps/v1", "Deployment", feed, workload.component, name=name, spec=spec)))
     return found
 

@@ -6,13 +6,14 @@ pods; they belong to the driver's pod, and go with it.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fulltape.feed.model import CryptoFeed
 from fulltape.workloads import Workload
 from fulltape_operator.desired.access import programs_account
 from fulltape_operator.desired.child import Child, child_name, labels, selector
-from fulltape_operator.desired.pods import STATE_FOLDER, container_security, kafka_volumes, placement, pod_security
+from fulltape_operator.desired.pods import STATE_FOLDER, container_security, cpu, kafka_volumes, placement, pod_security
 from fulltape_operator.desired.s3 import s3_parts
 from fulltape_operator.desired.settings import settings
 from fulltape_operator.platform import Platform
@@ -22,15 +23,38 @@ _SETTINGS_FILE = "settings.json"
 _TEMPLATE_FILE = "executor.json"
 _EXECUTOR_MIB = 1024
 _EXECUTOR_OVERHEAD_MIB = 512
-_DRIVER_PORT = 7078
-_BLOCK_MANAGER_PORT = 7079
+PORTS = {"spark.driver.port": "7078", "spark.blockManager.port": "7079"}
+"""Where a driver listens to its executors."""
 _API_SERVER = "k8s://https://kubernetes.default.svc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executors:
+    """What the executors of a stream ask for, in Spark's words."""
+
+    instances: int
+    cores: int
+    """Tasks at a time."""
+    cpu: str
+    """Of the node: tasks wait most of the time, and need their slots, not a core each."""
+    memory: str = f"{_EXECUTOR_MIB}m"
+    memory_overhead: str = f"{_EXECUTOR_OVERHEAD_MIB}m"
+
+
+def executors_of(feed: CryptoFeed) -> Executors:
+    """Return the executors of each of a feed's streams."""
+    analytics = feed.spec.analytics
+    assert analytics is not None  # its streams alone ask
+    # Of a batch every task runs all the time: those that read a partition, and as many that keep the sums.
+    slots = 2 * feed.spec.kafka.topics.partitions
+    cores = -(-slots // analytics.executors)
+    return Executors(instances=analytics.executors, cores=cores, cpu=cpu(250 * -(-cores // 2)))
 
 
 def driver_settings(feed: CryptoFeed, workload: Workload, platform: Platform) -> Child:
     """Return the ConfigMap with Spark's settings and the template of executors for one stream."""
     properties = _properties(feed, workload, platform)
-    files = {_SETTINGS_FILE: properties, _TEMPLATE_FILE: _executor_template(feed, workload, platform)}
+    files = {_SETTINGS_FILE: properties, _TEMPLATE_FILE: executor_template(feed, workload, platform)}
     content = {name: json.dumps(value, indent=1, sort_keys=True) for name, value in files.items()}
     return settings(feed, "panes", f"{workload.name}-spark", content)
 
@@ -53,8 +77,16 @@ def driver_volumes(
     feed: CryptoFeed, workload: Workload, conf: str
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """Return the driver's volumes and mounts: its settings, and its checkpoint where that is on a volume."""
-    volumes: list[Mapping[str, Any]] = [{"name": "spark", "configMap": {"name": conf}}]
-    mounts: list[Mapping[str, Any]] = [{"name": "spark", "mountPath": _CONF_FOLDER, "readOnly": True}]
+    volumes, mounts = checkpoint_volume(feed, workload)
+    volumes.insert(0, {"name": "spark", "configMap": {"name": conf}})
+    mounts.insert(0, {"name": "spark", "mountPath": _CONF_FOLDER, "readOnly": True})
+    return volumes, mounts
+
+
+def checkpoint_volume(feed: CryptoFeed, workload: Workload) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return the volume with a stream's checkpoint and its mount; none where that is on S3."""
+    volumes: list[Mapping[str, Any]] = []
+    mounts: list[Mapping[str, Any]] = []
     if (claim := _claim(feed, workload)) is not None:
         volumes.append({"name": "state", "persistentVolumeClaim": {"claimName": claim}})
         mounts.append({"name": "state", "mountPath": STATE_FOLDER})
@@ -68,11 +100,7 @@ def _claim(feed: CryptoFeed, workload: Workload) -> str | None:
 
 
 def _properties(feed: CryptoFeed, workload: Workload, platform: Platform) -> dict[str, str]:
-    analytics = feed.spec.analytics
-    assert analytics is not None  # its streams alone ask
-    # Of a batch every task runs all the time: those that read a partition, and as many that keep the sums.
-    slots = 2 * feed.spec.kafka.topics.partitions
-    cores = -(-slots // analytics.executors)
+    executors = executors_of(feed)
     found = {
         "spark.kubernetes.namespace": feed.metadata.namespace,
         "spark.kubernetes.container.image": platform.images.spark,
@@ -83,21 +111,21 @@ def _properties(feed: CryptoFeed, workload: Workload, platform: Platform) -> dic
         "spark.kubernetes.executor.deleteOnTermination": "true",
         "spark.kubernetes.authenticate.oauthTokenFile": "/var/run/secrets/kubernetes.io/serviceaccount/token",
         "spark.kubernetes.authenticate.caCertFile": "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
-        "spark.executor.instances": str(analytics.executors),
-        "spark.executor.cores": str(cores),
-        # Tasks wait most of the time: they need their slots, not a core each.
-        "spark.kubernetes.executor.request.cores": f"{250 * -(-cores // 2)}m",
-        "spark.executor.memory": f"{_EXECUTOR_MIB}m",
-        "spark.executor.memoryOverhead": f"{_EXECUTOR_OVERHEAD_MIB}m",
-        "spark.driver.port": str(_DRIVER_PORT),
-        "spark.blockManager.port": str(_BLOCK_MANAGER_PORT),
+        "spark.executor.instances": str(executors.instances),
+        "spark.executor.cores": str(executors.cores),
+        "spark.kubernetes.executor.request.cores": executors.cpu,
+        "spark.executor.memory": executors.memory,
+        "spark.executor.memoryOverhead": executors.memory_overhead,
+        **PORTS,
     }
     if platform.image_pull_secrets:
         found["spark.kubernetes.container.image.pullSecrets"] = ",".join(platform.image_pull_secrets)
     return found
 
 
-def _executor_template(feed: CryptoFeed, workload: Workload, platform: Platform) -> dict[str, Any]:
+def executor_template(
+    feed: CryptoFeed, workload: Workload, platform: Platform, container_name: str = "executor"
+) -> dict[str, Any]:
     """Return the pod that Spark completes to an executor.
 
     It reads and writes Kafka by what the driver's options name: files, which must be at the same place. A volume can be
@@ -106,7 +134,7 @@ def _executor_template(feed: CryptoFeed, workload: Workload, platform: Platform)
     s3 = s3_parts(feed, workload, platform)
     kafka, kafka_mounts = kafka_volumes(feed)
     container: dict[str, Any] = {
-        "name": "executor",
+        "name": container_name,
         "env": s3.environment,
         "securityContext": container_security(),
         "volumeMounts": [

@@ -6,6 +6,7 @@ Both hold Fulltape's own CRD and those of its neighbours. Where their programs c
 
 import os
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,8 +16,8 @@ import yaml
 from fulltape.errors import ConfigurationError
 from tests.control_plane.build import ensure_programs
 from tests.control_plane.crds import ensure_crds
-from tests.control_plane.gateway_crd import ensure_gateway_crd
 from tests.control_plane.kubelet import Kubelet
+from tests.control_plane.module_crd import GATEWAY, SPARK, ensure_module_crd
 from tests.control_plane.plane import Cluster, ControlPlane, KubectlError
 
 _OWN_CRD = Path(__file__).parents[3] / "charts" / "fulltape" / "crds" / "cryptofeeds.yaml"
@@ -32,7 +33,8 @@ def programs(pytestconfig: pytest.Config) -> Path:
 def crds(pytestconfig: pytest.Config) -> list[Path]:
     """Give all CRDs that a feed needs, a file for each."""
     own = [_OWN_CRD] if _OWN_CRD.exists() else []
-    return [*sorted(_aloud(pytestconfig, ensure_crds).iterdir()), _aloud(pytestconfig, ensure_gateway_crd), *own]
+    of_modules = [_aloud(pytestconfig, partial(ensure_module_crd, crd)) for crd in (GATEWAY, SPARK)]
+    return [*sorted(_aloud(pytestconfig, ensure_crds).iterdir()), *of_modules, *own]
 
 
 @pytest.fixture(scope="package")

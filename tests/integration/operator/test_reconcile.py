@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fulltape_operator.platform import Platform
 from tests.control_plane.plane import ControlPlane
 from tests.integration.operator.processes import OperatorProcess, eventually
 from tests.integration.operator.test_feeds import Feed
@@ -16,6 +17,7 @@ from tests.integration.operator.test_feeds import Feed
 pytestmark = pytest.mark.integration
 
 TOPICS = "kafkatopics.kafka.strimzi.io"
+STREAMS = "sparkapplications.sparkoperator.k8s.io"
 
 
 @pytest.fixture
@@ -64,3 +66,32 @@ def test_without_the_kind_of_topics_what_runs_goes_on_nothing_is_begun_and_all_h
     plane.kubectl("delete", "kafkatopic", "majors.trades", "--namespace=later")
     eventually(later.is_complete, "topics are watched again")
     assert operator.is_running(), "and it is the same process still"
+
+
+def test_streams_run_on_where_their_platform_names_a_spark_operator_that_the_cluster_lacks(
+    plane: ControlPlane, operator: OperatorProcess, crds: list[Path], tmp_path: Path
+) -> None:
+    feed, space = Feed(plane, "default"), "--namespace=default"
+    feed.apply()
+    eventually(feed.is_complete, "the feed is made")
+    stream = feed.child("deployment", "majors-panes-0")["metadata"]
+    plane.kubectl("delete", "crd", STREAMS)
+    operator.stop()
+    file = tmp_path / "platform.yaml"
+    file.write_text(Platform(spark_backend="kubeflow").model_dump_json(by_alias=True))
+    arguments = [f"--platform={file}"]
+    with OperatorProcess(plane.kubeconfig, tmp_path, name="next", lease_namespace="default", arguments=arguments):
+
+        def says(words: str) -> bool:
+            return words in feed.conditions()["AnalyticsReady"]["message"]
+
+        eventually(lambda: says("install Kubeflow's Spark operator"), "the mend is said")
+        assert feed.child("deployment", "majors-panes-0")["metadata"]["uid"] == stream["uid"]
+        assert "deletionTimestamp" not in feed.child("deployment", "majors-panes-0")["metadata"]
+
+        (crd,) = (path for path in crds if path.stem == "sparkoperator.k8s.io_sparkapplications")
+        plane.kubectl("apply", "--server-side", f"--filename={crd}")
+        plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"--filename={crd}")
+        eventually(lambda: plane.get(STREAMS, space)["items"], "the stream goes over to it")
+        left = plane.get("deployments", space)["items"]
+        assert not [one for one in left if one["metadata"]["name"] == "majors-panes-0"]

@@ -1,4 +1,4 @@
-"""Feeds to test with: those of the examples, and any that the model allows; and a platform that turns all on."""
+"""Feeds to test with: those of the examples, and any that the model allows; and platforms that turn all on."""
 
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ EVERYTHING = Platform(
     pod_monitors=True,
     prometheus_rules=True,
 )
+KUBEFLOW = EVERYTHING.model_copy(update={"spark_backend": "kubeflow"})
 
 
 def changed(feed: CryptoFeed, **spec: Any) -> CryptoFeed:

@@ -144,6 +144,39 @@ def test_what_has_no_status_is_well_once_it_is_there() -> None:
     assert health("Service") == Health()
 
 
+@pytest.mark.parametrize(
+    ("suspended", "state", "expected"),
+    [
+        (False, {"state": "RUNNING"}, Health()),
+        (False, {"state": "SUBMITTED"}, Health(ready=0, rolling=True, problem="SUBMITTED")),
+        (False, {"state": "INVALIDATING"}, Health(ready=0, rolling=True, problem="INVALIDATING")),
+        (
+            False,
+            {"state": "SUBMISSION_FAILED", "errorMessage": "quota exceeded"},
+            Health(ready=0, rolling=True, problem="quota exceeded"),
+        ),
+        (
+            False,
+            {"state": "FAILED", "errorMessage": "driver failed"},
+            Health(ready=0, rolling=True, failed=True, problem="driver failed"),
+        ),
+        (True, {"state": "SUSPENDING"}, Health(ready=0, wanted=0, rolling=True, problem="SUSPENDING")),
+        (True, {"state": "RUNNING"}, Health(ready=1, wanted=0, rolling=True, problem="RUNNING")),
+        (True, {"state": "SUSPENDED"}, Health(ready=0, wanted=0)),
+    ],
+)
+def test_a_spark_application_does_what_its_state_says(
+    *, suspended: bool, state: dict[str, str], expected: Health
+) -> None:
+    assert health("SparkApplication", spec={"suspend": suspended}, status={"applicationState": state}) == expected
+
+
+def test_a_spark_application_that_no_operator_looks_at_says_so() -> None:
+    found = health("SparkApplication", spec={"suspend": False})
+    assert (found.ready, found.rolling) == (0, True)
+    assert "look whether one serves this namespace" in found.problem
+
+
 def test_an_ingress_is_a_way_in_once_it_has_an_address_and_names_its_class_until_then() -> None:
     address = {"loadBalancer": {"ingress": [{"hostname": "lb.example"}]}}
     assert health("Ingress", spec={}, status=address) == Health()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Key
+from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, REVISION_LABEL, Key
 from fulltape_operator.observed import FeedKey, Observed, feed_of_labels, seen
 from fulltape_operator.owned import MANAGER
 
@@ -142,6 +142,16 @@ def test_the_deletion_of_a_feed_is_not_undone_by_a_late_answer() -> None:
     assert FEED not in observed.feeds
     observed.see_feed(FEED, thing(4, "CryptoFeed", uid="second"))
     assert FEED in observed.feeds
+
+
+def test_the_revision_of_a_driver_is_known_as_it_shall_be_and_as_it_is() -> None:
+    labels = {REVISION_LABEL: "1b2c"}
+    assert seen(thing(1, "SparkApplication", spec={"driver": {"labels": labels}})).revision == "1b2c"
+    assert seen(thing(1, "SparkApplication", spec={"driver": {}})).revision == ""
+    pod = thing(1, "Pod", spec={})
+    assert seen(pod).revision == ""
+    pod["metadata"]["labels"] = LABELS | labels
+    assert seen(pod).revision == "1b2c"
 
 
 def test_a_pod_s_address_is_known() -> None:

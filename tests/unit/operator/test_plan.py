@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fulltape_operator.desired.child import COMPONENT_LABEL, Child, Key, Stage
 from fulltape_operator.health import Health
 from fulltape_operator.observed import Seen
-from fulltape_operator.plan import Plan, Wanted, plan
+from fulltape_operator.plan import WORKLOADS, Plan, Wanted, plan, program_health
 
 STAGES = {"producer": Stage.PRODUCERS, "panes": Stage.ANALYTICS, "archive": Stage.ANALYTICS, "monitor": Stage.SERVING}
 WELL = Health()
@@ -19,7 +19,7 @@ ROLLING = Health(ready=0, rolling=True)
 
 def wanted(kind: str, component: str, name: str, digest: str = "new") -> Wanted:
     metadata = {"name": name, "namespace": "n", "labels": {COMPONENT_LABEL: component}}
-    stage = STAGES[component] if kind in ("Deployment", "StatefulSet") else Stage.FOUNDATION
+    stage = STAGES[component] if kind in WORKLOADS else Stage.FOUNDATION
     return Wanted(Child(stage, {"kind": kind, "metadata": metadata}), digest)
 
 
@@ -182,3 +182,105 @@ def test_passes_end_in_what_is_wanted_from_any_state(
                 assert present[other.child.key].health.ready
         present = carry_out(found, present)
     assert {key: one.digest for key, one in present.items()} == {one.child.key: "new" for one in ALL}
+
+
+STREAMS = [wanted("SparkApplication", "panes", f"panes-{number}") for number in (0, 1)]
+ON_SPARK_OPERATOR = [SETTINGS, PRODUCER, *STREAMS, MONITOR]
+BEGUN = Health(ready=0, rolling=True, problem="SUBMITTED")
+
+
+def stream(one: Wanted, revision: str = "b", digest: str = "new", health: Health = WELL) -> Seen:
+    return replace(there(one, digest, health), revision=revision)
+
+
+def driver(one: Wanted, revision: str = "b", health: Health = WELL, *, deleting: bool = False) -> Seen:
+    key = Key("Pod", "n", f"{one.child.key.name}-driver")
+    return Seen(key, "driver", 1, None, (), deleting, health, revision=revision)
+
+
+def test_a_stream_on_a_spark_operator_is_as_ready_as_its_driver_s_pod() -> None:
+    one = STREAMS[0]
+
+    def found(*there: Seen) -> Health:
+        return program_health(one.child.key, seen(*there))
+
+    assert found(stream(one), driver(one)) == WELL
+    assert found(stream(one)) == ROLLING
+    assert found(stream(one), driver(one, health=Health(ready=0))) == ROLLING
+    assert found(stream(one), driver(one, deleting=True)) == ROLLING
+    assert found(stream(one, health=BEGUN), driver(one)) == BEGUN
+    old = found(stream(one), driver(one, "a"))
+    assert (old.ready, old.rolling) == (1, True)
+    assert old.problem.startswith("Pod n/panes-0-driver is of before the last change")
+    asleep = Health(ready=0, wanted=0)
+    assert found(stream(one, health=asleep)) == asleep
+
+
+def test_a_change_waits_until_the_driver_of_the_other_stream_is_of_its_own_change_and_ready() -> None:
+    first, second = STREAMS
+    old = seen(*(there(one) for one in (SETTINGS, PRODUCER, MONITOR)))
+    for one in STREAMS:
+        old |= seen(stream(one, "a", "old"), driver(one, "a"))
+    assert applied(plan(ON_SPARK_OPERATOR, old, {})) == ["panes-0"]
+    for now in (
+        [stream(first), driver(first, "a")],  # nobody has noticed
+        [stream(first, health=BEGUN), driver(first, "a", deleting=True)],
+        [stream(first), driver(first, health=Health(ready=0))],
+    ):
+        found = plan(ON_SPARK_OPERATOR, old | seen(*now), {})
+        assert applied(found) == []
+        assert set(found.waiting) == {second.child.key}
+    assert applied(plan(ON_SPARK_OPERATOR, old | seen(stream(first), driver(first)), {})) == ["panes-1"]
+
+
+def running(one: Wanted, *, deleting: bool = False) -> list[Seen]:
+    """Return a stream that does as it should, on either backend."""
+    if one.child.key.kind == "Deployment":
+        return [there(one, deleting=deleting)]
+    return [replace(stream(one), deleting=deleting), driver(one)]
+
+
+OTHERS = [there(one) for one in (SETTINGS, PRODUCER, MONITOR)]
+both_ways = pytest.mark.parametrize(("before", "after"), [(PANES, STREAMS), (STREAMS, PANES)])
+
+
+@both_ways
+@pytest.mark.parametrize("deleting", [False, True])
+def test_what_comes_in_a_program_s_place_waits_until_that_has_ended(
+    before: list[Wanted], after: list[Wanted], *, deleting: bool
+) -> None:
+    all_of_it = [SETTINGS, PRODUCER, after[0], MONITOR]
+    former, key = before[0].child.key, after[0].child.key
+    found = plan(all_of_it, seen(*OTHERS, *running(before[0], deleting=deleting)), {})
+    assert (applied(found), found.rehearse) == ([], after[:1])
+    assert found.waiting == {key: f"{former} is to end first"}
+    assert [one.key for one in found.delete] == ([] if deleting else [former])
+    assert applied(plan(all_of_it, seen(*OTHERS), {})) == [key.name]
+
+
+@both_ways
+def test_one_stream_goes_over_to_another_backend_after_the_other(before: list[Wanted], after: list[Wanted]) -> None:
+    all_of_it = [SETTINGS, PRODUCER, *after, MONITOR]
+    waits = {after[1].child.key: f"{after[0].child.key} is not ready yet"}
+
+    def found(*streams: Seen) -> Plan:
+        return plan(all_of_it, seen(*OTHERS, *streams), {})
+
+    begun = found(*running(before[0]), *running(before[1]))
+    assert (begun.rehearse, [one.key for one in begun.delete]) == (after[:1], [before[0].child.key])
+    ending = found(*running(before[0], deleting=True), *running(before[1]))
+    assert (ending.delete, ending.waiting.items() >= waits.items()) == ([], True)
+    ended = found(*running(before[1]))
+    assert (applied(ended), ended.delete, ended.waiting) == (["panes-0"], [], waits)
+    starting = found(there(after[0], health=BEGUN), *running(before[1]))
+    assert (starting.delete, starting.waiting) == ([], waits)
+    over = found(*running(after[0]), *running(before[1]))
+    assert (over.rehearse, [one.key for one in over.delete]) == (after[1:], [before[1].child.key])
+
+
+@both_ways
+def test_no_stream_goes_over_while_producers_are_on_their_way(before: list[Wanted], after: list[Wanted]) -> None:
+    present = seen(there(SETTINGS), there(PRODUCER, health=ROLLING), there(MONITOR), *running(before[0]))
+    found = plan([SETTINGS, PRODUCER, after[0], MONITOR], present, {})
+    assert (applied(found), found.rehearse, found.delete) == ([], [], [])
+    assert found.waiting == {after[0].child.key: f"{PRODUCER.child.key} is not ready yet"}

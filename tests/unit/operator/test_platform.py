@@ -36,6 +36,7 @@ podMonitors: true
 prometheusRules: true
 monitoringLabels: {release: prometheus}
 networkPolicies: false
+sparkBackend: kubeflow
 """,
     )
     assert found.model_fields_set == Platform.model_fields.keys()
@@ -50,6 +51,7 @@ networkPolicies: false
         ("pod_monitors: true", ["pod_monitors", "not permitted"]),
         ("images: {service: a}", ["images.service", "not permitted"]),
         ("imagePullPolicy: Sometimes", ["imagePullPolicy", "'IfNotPresent', 'Always' or 'Never'"]),
+        ("sparkBackend: apache", ["sparkBackend", "'native' or 'kubeflow'"]),
         ("imagePullSecrets: regcred", ["imagePullSecrets", "tuple"]),
         ("imagePullSecrets: [{name: regcred}]", ["imagePullSecrets[0]", "string"]),
         ("podMonitors: perhaps", ["podMonitors", "boolean"]),

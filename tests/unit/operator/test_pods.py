@@ -18,7 +18,7 @@ from fulltape_operator.desired.deletion import deletion
 from fulltape_operator.desired.kafka import kafka_secrets, required_secrets
 from fulltape_operator.desired.pods import cpu, mebibytes, shortest
 from fulltape_operator.plan import WORKLOADS
-from tests.unit.operator.feeds import EVERYTHING, EXAMPLES, feeds
+from tests.unit.operator.feeds import EVERYTHING, EXAMPLES, KUBEFLOW, feeds
 from tests.unit.operator.pod_security import violations
 
 Pod = dict[str, Any]
@@ -40,9 +40,14 @@ def programs(feed: CryptoFeed) -> list[Pod]:
 
 
 def pods(feed: CryptoFeed) -> Iterator[Pod]:
-    """Return all templates: of programs, of the Job, and those that Spark's drivers make executors from."""
-    for child in children(feed):
-        if child.key.kind in {*WORKLOADS, "Job"}:
+    """Return all templates: of programs, of the Job, and those of Spark's drivers and executors on either backend."""
+    on_spark_operator = [child for child in desired_state(feed, KUBEFLOW) if child.key.kind == "SparkApplication"]
+    for child in [*children(feed), *on_spark_operator]:
+        if child.key.kind == "SparkApplication":
+            for role in ("driver", "executor"):
+                pod = child.manifest["spec"][role]
+                yield {"metadata": {"labels": pod["labels"]}, "spec": pod["template"]["spec"]}
+        elif child.key.kind in {*WORKLOADS, "Job"}:
             yield child.manifest["spec"]["template"]
         elif child.key.kind == "ConfigMap" and "executor.json" in child.manifest["data"]:
             yield json.loads(child.manifest["data"]["executor.json"])

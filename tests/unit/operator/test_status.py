@@ -175,6 +175,23 @@ def test_a_route_that_is_not_made_yet_is_said_and_a_feed_without_one_says_nothin
     assert "RouteReady" not in told(status(STRIMZI))
 
 
+def test_a_stream_on_a_spark_operator_is_ready_with_its_driver_and_says_what_ails_it() -> None:
+    found = circumstances(STRIMZI)
+    wanted = [Wanted(child, "digest") for child in desired_state(STRIMZI, Platform(spark_backend="kubeflow"))]
+    drivers = [Key("Pod", "markets", f"majors-panes-{stream}-driver") for stream in (0, 1)]
+    present = {
+        key: Seen(key, "uid", 1, "digest", (), deleting=False, health=Health())
+        for key in [*(one.child.key for one in wanted), *drivers]
+    }
+    found = replace(found, wanted=wanted, there=present)
+    assert told(status_of(found, {}, NOW))["Ready"] == ("True", "Ready")
+    ailing = replace(present[drivers[1]], health=Health(ready=0, problem="no node has room"))
+    found = replace(found, there={**present, drivers[1]: ailing})
+    assert told(status_of(found, {}, NOW))["AnalyticsReady"] == ("False", "AnalyticsNotReady")
+    said = message(status_of(found, {}, NOW), "AnalyticsReady")
+    assert said == "SparkApplication markets/majors-panes-1: 0 of 1 ready: no node has room"
+
+
 def test_suspended_paused_and_waiting_are_said() -> None:
     suspended = changed(STRIMZI, suspend=True)
     assert told(status(suspended))["ProducersReady"] == ("False", "Suspended")
