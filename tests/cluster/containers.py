@@ -18,7 +18,26 @@ def import_archive(programs: Path, archive: Path) -> None:
         ConfigurationError: it can't be read, or no node runs.
 
     """
-    command = [programs / "ctr", "--address", SOCKET, "--namespace=k8s.io", "images", "import", "--local", archive]
+    _ctr(programs, "images", "import", "--local", str(archive))
+
+
+def tag_image(programs: Path, name: str, other: str) -> None:
+    """Give an image of the node another name too.
+
+    Args:
+        programs: folder of ctr.
+        name: one that it has.
+        other: the new one.
+
+    Raises:
+        ConfigurationError: there is no such image, or no node runs.
+
+    """
+    _ctr(programs, "images", "tag", "--force", name, other)
+
+
+def _ctr(programs: Path, *arguments: str) -> None:
+    command = [programs / "ctr", "--address", SOCKET, "--namespace=k8s.io", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ConfigurationError(f"{archive} can't be given to the node: {done.stderr.strip()}")
+        raise ConfigurationError(f"the node's containerd: {' '.join(arguments)}: {done.stderr.strip()}")

@@ -4,6 +4,7 @@ That is Kafka, a sandbox exchange, Alertmanager, Prometheus, and Fulltape by Hel
 registry has a stand-in: `strimzi`, `prometheus`.
 """
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -17,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "fulltape"
 OPERATOR_NAMESPACE = "fulltape"
 DATA_NAMESPACE = "data"
+S3_SECRET = "s3"
+"""The Secret with credentials in the namespaces of feeds that use S3."""
 KAFKA_NAMESPACE = "kafka"
 """Of the Kafka that the stand-in for Strimzi looks after."""
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
@@ -65,6 +68,22 @@ def install_strimzi(cluster: Cluster) -> None:
     cluster.kubectl("wait", f"--namespace={KAFKA_NAMESPACE}", "--for=condition=Ready", "kafka/feeds", "--timeout=100s")
 
 
+def install_s3(cluster: Cluster, bucket: str) -> None:
+    """Start an S3 server in the namespace data, wait for it, and make a bucket."""
+    cluster.kubectl("apply", f"--filename={MANIFESTS / 's3.yaml'}")
+    cluster.kubectl("rollout", "status", f"--namespace={DATA_NAMESPACE}", "deployment/s3", "--timeout=100s")
+    place = f"/api/v1/namespaces/{DATA_NAMESPACE}/services/s3:9000/proxy/{bucket}"
+    cluster.kubectl("replace", f"--raw={place}", "--filename=-", input="")  # PUT, which is how S3 makes a bucket
+
+
+def give_s3_credentials(cluster: Cluster, namespace: str) -> None:
+    """Make the Secret by which the feeds of a namespace use S3."""
+    credentials = "[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = wJalrXUtnFEMI\n"
+    metadata = {"name": S3_SECRET, "namespace": namespace}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"credentials": credentials}}
+    cluster.kubectl("apply", "--filename=-", input=json.dumps(secret))
+
+
 def install_fulltape(cluster: Cluster, helm: Path, *settings: str) -> None:
     """Install or upgrade the chart, and wait for the operator.
 
@@ -80,6 +99,9 @@ def install_fulltape(cluster: Cluster, helm: Path, *settings: str) -> None:
     given = [f"image.repository=localhost/fulltape,image.tag={TAG}"]
     given += [f"sparkImage.repository=localhost/fulltape-spark,sparkImage.tag={TAG}"]
     given += ["platform.podMonitors=true,platform.prometheusRules=true"]
+    given += [
+        f"platform.s3.endpoint=http://s3.data.svc:9000,platform.s3.region=us-east-1,platform.s3.secretName={S3_SECRET}"
+    ]
     given += ["podMonitor.enabled=true,prometheusRule.enabled=true"]
     run_helm(
         cluster,

@@ -23,7 +23,7 @@ from typing import IO, Self
 import yaml
 
 from fulltape.errors import ConfigurationError
-from tests.cluster.containers import import_archive
+from tests.cluster.containers import import_archive, tag_image
 from tests.cluster.network import (
     API_ADDRESS,
     HOST_ADDRESS,
@@ -121,6 +121,15 @@ class Node(ControlPlane):
         for name in ended:
             self._spawn(name, self._commands[name])
         return ended
+
+    def tag_image(self, name: str, other: str) -> None:
+        """Give an image another name too.
+
+        Raises:
+            ConfigurationError: there is no such image.
+
+        """
+        tag_image(self._node_programs, name, other)
 
     def _server_names(self) -> list[str]:
         return [*super()._server_names(), API_ADDRESS, "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]

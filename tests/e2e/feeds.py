@@ -3,8 +3,8 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,15 @@ class Feed:
     def patch(self, spec: Mapping[str, Any]) -> None:
         """Change fields of its spec."""
         self._kubectl("patch", f"cryptofeed/{self.name}", "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Make room: two cores are too few for the streams of two feeds."""
+        self.patch({"suspend": True})
+        self.wait_until(lambda: not self.pods(), "its pods to end")
+        yield
+        self.patch({"suspend": False})
+        self.wait_ready()
 
     def live(self) -> dict[str, Any]:
         """Return it as the API server has it."""

@@ -12,7 +12,9 @@ import pytest
 from fulltape.local.kafka import free_port
 from tests.browser import chromium, visit
 from tests.cluster.demo import OPERATOR_NAMESPACE, install_fulltape, run_helm
+from tests.cluster.images import TAG
 from tests.cluster.jobs import BOOTSTRAP_SERVERS, run_job
+from tests.cluster.node import Node
 from tests.control_plane.plane import Cluster, KubectlError
 from tests.e2e.feeds import PATIENCE_SECONDS, Feed
 
@@ -83,11 +85,39 @@ def test_an_upgrade_of_the_operator_touches_no_pod_of_a_feed(cluster: Cluster, h
     run_helm(cluster, helm, "test", "fulltape", f"--namespace={OPERATOR_NAMESPACE}")
 
 
-def test_a_suspended_feed_runs_nothing_and_goes_on_with_every_trade(feed: Feed) -> None:
-    feed.patch({"suspend": True})
-    feed.wait_until(lambda: not feed.pods(), "its pods to end")
-    feed.patch({"suspend": False})
+def test_windows_and_alerts_may_change_and_producers_do_not_notice(feed: Feed) -> None:
+    before = {pod["metadata"]["uid"] for pod in feed.pods("producer")}
+    spec = feed.live()["spec"]
+    busier = {"name": "BusierMarket", "measure": "trades", "window": "2m", "above": 2, "severity": "info"}
+    feed.patch({"analytics": {"windows": ["1m", "2m", "5m"]}, "alerts": [*spec["alerts"], busier]})
     feed.wait_ready()
+    feed.wait_until(lambda: bool(feed.alerts("BusierMarket")), "an alert of the new window")
+    feed.patch({"analytics": {"windows": spec["analytics"]["windows"]}, "alerts": spec["alerts"]})
+    feed.wait_ready()
+    assert {pod["metadata"]["uid"] for pod in feed.pods("producer")} == before
+    feed.assert_right()
+
+
+def test_another_image_is_rolled_out_with_every_trade_once(cluster: Cluster, helm: Path, feed: Feed) -> None:
+    if not isinstance(cluster, Node):
+        pytest.skip("a cluster that is named has the images that it has")
+    for image in ("fulltape", "fulltape-spark"):
+        cluster.tag_image(f"localhost/{image}:{TAG}", f"localhost/{image}:next")
+    for tag in ("next", TAG):
+        install_fulltape(cluster, helm, f"image.tag={tag},sparkImage.tag={tag}")
+
+        def runs_everywhere(ending: str = f":{tag}") -> bool:
+            images = [one["image"] for pod in feed.pods() for one in pod["spec"]["containers"]]
+            return bool(images) and all(image.endswith(ending) for image in images)
+
+        feed.wait_until(runs_everywhere, f"all pods to be of the image {tag}")
+        feed.wait_ready()
+    feed.assert_right()
+
+
+def test_a_suspended_feed_runs_nothing_and_goes_on_with_every_trade(feed: Feed) -> None:
+    with feed.suspended():
+        assert feed.condition("ProducersReady")["reason"] == "Suspended"
     feed.assert_right()
 
 
@@ -105,9 +135,11 @@ def test_who_has_no_rights_sees_nothing(feed: Feed) -> None:
         feed.cluster.kubectl("get", "cryptofeeds", "--all-namespaces", "--as=system:serviceaccount:data:default")
 
 
-def test_a_second_feed_in_another_namespace_lives_and_dies_by_itself(cluster: Cluster, feed: Feed) -> None:
+def test_a_second_feed_elsewhere_lives_takes_another_product_and_dies_by_itself(cluster: Cluster, feed: Feed) -> None:
     other = Feed(cluster, "single", "research")
     other.apply(products=["BTC-USD"], analytics=None, alerts=[], alertmanagers=[])
+    other.wait_ready()
+    other.patch({"products": ["BTC-USD", "ETH-USD"]})
     other.wait_ready()
     other.assert_right()
     cluster.kubectl("delete", "cryptofeed/single", "--namespace=research", "--timeout=120s")

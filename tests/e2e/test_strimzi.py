@@ -46,15 +46,12 @@ _AUDITOR = {
 
 @pytest.fixture(scope="module")
 def strimzi(cluster: Cluster, feed: Feed) -> Iterator[Cluster]:
-    """Give the cluster with a Kafka of Strimzi's, and room: two cores are too few for the streams of another feed."""
-    feed.patch({"suspend": True})
-    feed.wait_until(lambda: not feed.pods(), "its pods to end")
-    install_strimzi(cluster)
-    cluster.kubectl("apply", "--filename=-", input=yaml.safe_dump(_AUDITOR))
-    cluster.kubectl("wait", f"--namespace={KAFKA_NAMESPACE}", "--for=condition=Ready", "kafkauser/auditor")
-    yield cluster
-    feed.patch({"suspend": False})
-    feed.wait_ready()
+    """Give the cluster with a Kafka of Strimzi's, and room."""
+    with feed.suspended():
+        install_strimzi(cluster)
+        cluster.kubectl("apply", "--filename=-", input=yaml.safe_dump(_AUDITOR))
+        cluster.kubectl("wait", f"--namespace={KAFKA_NAMESPACE}", "--for=condition=Ready", "kafkauser/auditor")
+        yield cluster
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
-"""The images that a cluster of tests runs: Fulltape's two, Kafka, Alertmanager and Prometheus."""
+"""The images that a cluster of tests runs: Fulltape's two, Kafka, Alertmanager, Prometheus and an S3 server."""
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ def build_images() -> Mapping[str, str]:
 
     """
     builder = Builder()
-    images = (*IMAGES, "fulltape-kafka", *(f"fulltape-{package}" for package in _OF_DEBIAN))
+    images = (*IMAGES, "fulltape-kafka", "fulltape-s3", *(f"fulltape-{package}" for package in _OF_DEBIAN))
     names = {image: builder.name(image, TAG) for image in images}
     for image, dockerfile in IMAGES.items():
         builder.build(names[image], dockerfile, ROOT)
@@ -38,6 +39,9 @@ def build_images() -> Mapping[str, str]:
             Path(folder),
             {"SPARK_IMAGE": names["fulltape-spark"]},
         )
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(ROOT / "requirements.lock", folder)
+        builder.build(names["fulltape-s3"], _FOLDER / "s3" / "Dockerfile", Path(folder))
     for package in _OF_DEBIAN:
         builder.build(names[f"fulltape-{package}"], _FOLDER / package / "Dockerfile", _FOLDER / package)
     return names

@@ -1,0 +1,48 @@
+"""A feed whose stream keeps its checkpoint on S3: what reads and writes it are a driver and executors in pods."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.demo import give_s3_credentials, install_s3, make_namespace
+from tests.control_plane.plane import Cluster
+from tests.e2e.feeds import Feed
+
+pytestmark = pytest.mark.e2e
+
+_BUCKET = "checkpoints"
+
+
+@pytest.fixture(scope="module")
+def afar(cluster: Cluster, feed: Feed) -> Iterator[Feed]:
+    """Give a feed with its checkpoint on S3, which is ready, and room for it."""
+    with feed.suspended():
+        install_s3(cluster, _BUCKET)
+        make_namespace(cluster, "afar")
+        give_s3_credentials(cluster, "afar")
+        afar = Feed(cluster, "afar", "afar")
+        analytics = {"windows": ["1m"], "executors": 2, "checkpoint": {"uri": f"s3a://{_BUCKET}/feeds"}}
+        afar.apply(analytics=analytics, alerts=[], alertmanagers=[])
+        afar.wait_ready()
+        yield afar
+        cluster.kubectl("delete", "cryptofeed/afar", "--namespace=afar", "--timeout=120s")
+
+
+@pytest.mark.parametrize("component", ["panes", "executor"])
+def test_who_replaces_a_pod_goes_on_from_the_checkpoint(afar: Feed, component: str) -> None:
+    old = afar.pods(component)[0]["metadata"]
+    afar.delete_pod(old["name"])  # a driver ends its batch and writes the sums
+
+    def is_replaced() -> bool:
+        return old["uid"] not in {pod["metadata"]["uid"] for pod in afar.pods(component)}
+
+    afar.wait_until(is_replaced, f"another {component}")
+    afar.wait_ready()
+    afar.assert_right()
+
+
+def test_the_checkpoint_was_never_begun_anew(afar: Feed) -> None:
+    driver = afar.pods("panes")[0]["metadata"]["name"]
+    said = afar.cluster.kubectl("logs", driver, f"--namespace={afar.namespace}")
+    assert f"continuing from the checkpoint in s3a://{_BUCKET}/feeds/" in said
+    assert "set aside" not in said
