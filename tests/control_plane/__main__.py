@@ -1,13 +1,14 @@
 """Runs a command with a control plane of its own: ``python -m tests.control_plane -- COMMAND...``.
 
-Without a command it stays until Ctrl-C and prints the lines that open it to another terminal. The neighbours' CRDs are
-there, and pods seem to run.
+Without a command it stays until Ctrl-C and prints the lines that open it to another terminal. Fulltape's CRD and
+the neighbours' are there, and pods seem to run.
 """
 
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 
@@ -17,6 +18,8 @@ from tests.control_plane.crds import ensure_crds
 from tests.control_plane.kubelet import Kubelet
 from tests.control_plane.plane import ControlPlane, ControlPlaneError
 
+_CHART_CRDS = Path(__file__).parents[2] / "charts" / "fulltape" / "crds"
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -24,7 +27,7 @@ def main(command: tuple[str, ...]) -> None:
     """Start a control plane, run COMMAND with KUBECONFIG set, and end with its exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all is stopped and deleted
     try:
-        with ControlPlane(ensure_programs(), [ensure_crds()]) as plane, Kubelet(plane):
+        with ControlPlane(ensure_programs(), [ensure_crds(), _CHART_CRDS]) as plane, Kubelet(plane):
             path = f"{plane.programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
             if not command:
                 click.echo(f"export KUBECONFIG={plane.kubeconfig}\nexport PATH={plane.programs}{os.pathsep}$PATH")

@@ -20,7 +20,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient
 
 from fulltape.bench.report import StolenCpu, latency, machine, versions
-from fulltape.errors import FulltapeError
+from fulltape.errors import ConfigurationError, FulltapeError
 from fulltape.feed.load import feed_of
 from fulltape.local.kafka import free_port
 from fulltape.readings import samples
@@ -317,6 +317,9 @@ def _now_us() -> int:
 
 @asynccontextmanager
 async def _namespace(cluster: Cluster) -> AsyncIterator[None]:
+    for resource in (FEEDS, KAFKAS):
+        if await cluster.get(resource.path(None)) is None:
+            raise ConfigurationError(f"the cluster has no kind {resource.kind}: install the CRD of it first")
     path = _NAMESPACES.path(None)
     await cluster.create(path, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE}})
     try:
