@@ -76,3 +76,17 @@ def test_a_topic_that_is_written_to_all_the_time_is_read_to_what_was_its_end(
 def test_a_topic_that_is_not_there_is_named(settings: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match="there is no topic absent"):
         WholeTopic(settings, "absent")
+
+
+def test_a_topic_may_be_read_from_a_time_on(settings: dict[str, str], topic: str) -> None:
+    with WholeTopic(settings, topic) as whole:
+        times = {message.value(): message.timestamp()[1] for message in whole.messages()}
+    for since_ms in sorted(set(times.values())):
+        wanted = {value for value, at_ms in times.items() if at_ms >= since_ms}
+        with WholeTopic(settings, topic, since_us=since_ms * 1000) as later:
+            read = {message.value() for message in later.messages()}
+        assert wanted <= read
+        # The broker's clock gives a marker its time, the client's the records that come behind it.
+        assert len(read - wanted) <= 10
+    with WholeTopic(settings, topic, since_us=(max(times.values()) + 3_600_000) * 1000) as nothing:
+        assert list(nothing.messages()) == []

@@ -21,6 +21,7 @@ class WholeTopic:
     Args:
         kafka: settings of the client.
         topic: its name.
+        since_us: of each partition, what comes before its first record that was written then is left out.
 
     Raises:
         ConfigurationError: there is no such topic.
@@ -28,8 +29,9 @@ class WholeTopic:
 
     """
 
-    def __init__(self, kafka: Mapping[str, Any], topic: str) -> None:
+    def __init__(self, kafka: Mapping[str, Any], topic: str, *, since_us: int = 0) -> None:
         self._topic = topic
+        self._since_us = since_us
         self._consumer = Consumer(
             dict(kafka)
             | {
@@ -107,9 +109,19 @@ class WholeTopic:
             if found.error is not None:
                 raise ConfigurationError(f"there is no topic {self._topic}: {found.error}")
             places = [TopicPartition(self._topic, partition) for partition in found.partitions]
-            return {
+            spans = {
                 place.partition: self._consumer.get_watermark_offsets(place, timeout=_CONNECT_SECONDS)
                 for place in places
+            }
+            if not self._since_us:
+                return spans
+            for place in places:
+                place.offset = self._since_us // 1000  # where the client looks for the time
+            begun = self._consumer.offsets_for_times(places, timeout=_CONNECT_SECONDS)
+            ends = {partition: end for partition, (_, end) in spans.items()}
+            return {  # where nothing has been written since, the offset is negative
+                place.partition: (place.offset if place.offset >= 0 else ends[place.partition], ends[place.partition])
+                for place in begun
             }
         except KafkaException as problem:
             raise KafkaUnavailableError(f"can't read {self._topic}: {problem}") from None

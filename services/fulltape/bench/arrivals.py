@@ -144,11 +144,11 @@ def marks(seen: Iterable[tuple[str, int, int]]) -> dict[str, Marks]:
     }
 
 
-def read_trades(bootstrap_servers: str, topic: str) -> dict[str, Trades]:
-    """Read the whole tape, to what is its end now."""
+def read_trades(bootstrap_servers: str, topic: str, *, since_us: int = 0) -> dict[str, Trades]:
+    """Read the tape, to what is its end now, from its first record on or the first that was written at a time."""
     decode: Any = msgspec.json.Decoder(_TapeTrade).decode
     rows: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    with WholeTopic({"bootstrap.servers": bootstrap_servers}, topic) as tape:
+    with WholeTopic({"bootstrap.servers": bootstrap_servers}, topic, since_us=since_us) as tape:
         for message in tape.messages():
             try:
                 trade = decode(message.value())

@@ -17,6 +17,9 @@ from fulltape.topics import Topics
 _UNDER_WAY_SECONDS = 5.0
 """In which the last trades arrive."""
 
+_CLOCKS_US = 60_000_000
+"""The tape is read from so long before the measured time on: no two clocks of a feed are further apart."""
+
 _PAUSE_US = 250_000
 _LONGEST = 10
 """So many pauses are told of."""
@@ -47,7 +50,7 @@ def measure_feed(
         until_us = time.time_ns() // 1000
         time.sleep(_UNDER_WAY_SECONDS)
     say("reading the tape")
-    trades = read_trades(bootstrap_servers, topics.trades)
+    trades = read_trades(bootstrap_servers, topics.trades, since_us=from_us - _CLOCKS_US)
     seen = windows.marks()
     measured = latencies_us(trades, seen, from_us, until_us)
     missed = unseen(trades, seen, from_us, until_us)
