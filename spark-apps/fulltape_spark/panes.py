@@ -44,6 +44,7 @@ from fulltape_spark.stream import (
     cause_of,
     death_reported,
     failure_of,
+    may_be_lost_executor,
     progress_of,
     spares_checkpoint,
     start,
@@ -67,6 +68,8 @@ _HEAP_MIB = 1024
 _POLL_SECONDS = 0.25
 _PROBE_SECONDS = 5.0
 _MARGIN_US = 5_000_000
+_RETRIES = 2
+"""So often a query that may have lost an executor is continued, before its checkpoint is doubted."""
 _CONFIRM_SECONDS = 5.0
 """How often it is looked whether the checkpoint was taken over: before a successor's first batch can end."""
 
@@ -131,7 +134,8 @@ class PanesService(SparkService):
             try:
                 stream.start()
                 while not self._stop.wait(_POLL_SECONDS):
-                    stream.watch()
+                    if stream.watch():
+                        self._problem = "the query failed and is being started again"
                     if stream.progress is not None:
                         self._metrics.observe(stream.progress)
                     if self._problem is not None and stream.is_running(spark.running_tasks(), slots):
@@ -167,6 +171,7 @@ class _Stream:
         """Of the last batch that was completed since the query was started."""
         self._query: Query | None = None
         self._confirmed = time.monotonic()
+        self._retries = _RETRIES
 
     @property
     def complete_from_us(self) -> int:
@@ -183,8 +188,8 @@ class _Stream:
         self._first_batch_seconds = first_batch_seconds(self._settings, time.time())
         self._start(self._first_batch_seconds)
 
-    def watch(self) -> None:
-        """See how the query is, and do what is due.
+    def watch(self) -> bool:
+        """See how the query is, and do what is due; return whether it had failed and was started again.
 
         Raises:
             QueryFailedError: it ended by itself.
@@ -195,7 +200,7 @@ class _Stream:
         failure = failure_of(self._query)
         if failure is not None:
             self._mend(failure)
-            return
+            return True
         if time.monotonic() - self._confirmed > _CONFIRM_SECONDS:
             with suppress(CheckpointUnavailableError):  # nor can it be written, and no batch ends meanwhile
                 self._checkpoint.confirm()
@@ -205,6 +210,7 @@ class _Stream:
             self._first_batch_seconds = self._settings.batch_seconds
             self.stop()
             self._start(self._settings.batch_seconds)
+        return False
 
     def is_running(self, tasks: int, slots: int) -> bool:
         """Tell whether a trade that comes now would be seen at once."""
@@ -216,7 +222,15 @@ class _Stream:
             self._query.stop()
 
     def _mend(self, failure: str) -> None:
-        """Begin anew from the tape where it may be the checkpoint that ended the query, else give up."""
+        """Begin anew from the tape where it may be the checkpoint that ended the query, else give up.
+
+        With an executor goes what its tasks kept, which the checkpoint has, and Spark gets another one.
+        """
+        if may_be_lost_executor(failure) and self.progress is None and self._retries:
+            self._retries -= 1
+            _log.warning("an executor may be lost (%s); continuing from the checkpoint", failure)
+            self._start(self._first_batch_seconds)
+            return
         if not self._continues or self.progress is not None or spares_checkpoint(failure):
             raise QueryFailedError(f"the query ended: {failure}")
         # Else it is Kafka or the storage, and the checkpoint may be sound.

@@ -60,6 +60,7 @@ _FILE_MANAGER_ON_S3 = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCh
 
 
 _ANOTHER_DRIVER = ("CONCURRENT_STREAM_LOG_UPDATE", "are concurrently using", "RemoteFileChangedException")
+_EXECUTOR_LOST = ("ExecutorLostFailure", "Connection to streaming shuffle writer")
 _KAFKA_REFUSES = ("AuthenticationException", "AuthorizationException", "InvalidConfigurationException")
 
 
@@ -173,6 +174,14 @@ def spares_checkpoint(failure: str) -> bool:
     or not do what they wanted.
     """
     return any(sign in failure for sign in (*_ANOTHER_DRIVER, *_KAFKA_REFUSES))
+
+
+def may_be_lost_executor(failure: str) -> bool:
+    """Tell whether a query may have ended because one of its executors did.
+
+    A task whose peer ended says no more than that, whatever ended the peer: it may also be a damaged checkpoint.
+    """
+    return any(sign in failure for sign in _EXECUTOR_LOST)
 
 
 def progress_of(query: StreamingQuery, known: Progress | None) -> Progress | None:

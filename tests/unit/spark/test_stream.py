@@ -2,7 +2,7 @@
 
 import pytest
 
-from fulltape_spark.stream import spares_checkpoint
+from fulltape_spark.stream import may_be_lost_executor, spares_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ def test_what_kafka_refuses_is_no_fault_of_the_checkpoint() -> None:
     assert spares_checkpoint(f"{kafka}.TopicAuthorizationException: Not authorized to access topics: [desk.panes]")
     assert spares_checkpoint(f"{kafka}.SaslAuthenticationException: Authentication failed")
     assert not spares_checkpoint("java.lang.IllegalStateException: Malformed log file offsets/17")
+
+
+def test_a_lost_executor_is_told_from_a_damaged_file() -> None:
+    lost = "ExecutorLostFailure (executor 2 exited caused by one of the running tasks) Reason: Command exited with 137"
+    peer = "org.apache.spark.SparkException: Connection to streaming shuffle writer 4 closed before termination"
+    assert may_be_lost_executor(lost)
+    assert may_be_lost_executor(peer)
+    assert not may_be_lost_executor("java.lang.IllegalStateException: Malformed log file offsets/17")
