@@ -4,8 +4,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
 from fulltape.feed.duration import Duration
+from fulltape.readings import samples
+from fulltape.workloads import METRICS
+from fulltape_operator.readings import PORT
 from tests.cluster.demo import DATA_NAMESPACE, MANIFESTS, make_namespace
 from tests.cluster.jobs import BOOTSTRAP_SERVERS, FILES, run_job
 from tests.control_plane.plane import Cluster, KubectlError
@@ -22,6 +25,7 @@ _log = logging.getLogger(__name__)
 _CHECK = Path(__file__).with_name("check_windows.py")
 PATIENCE_SECONDS = 240.0
 """Nothing here is timed: this only ends a test that waits for what will never be."""
+_NOTICED_SECONDS = 2.0
 
 
 class Feed:
@@ -73,12 +77,7 @@ class Feed:
 
     def pods(self, component: str | None = None) -> list[dict[str, Any]]:
         """Return its pods, or those of one component, that are not being deleted."""
-        selector = f"fulltape.dev/feed={self.name}"
-        if component is not None:
-            selector += f",app.kubernetes.io/component={component}"
-        answer = self._core.list_namespaced_pod(self.namespace, label_selector=selector, _preload_content=False)
-        found = json.loads(answer.data)["items"]
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        return self._pods(self.namespace, self._selector(component))
 
     def condition(self, kind: str) -> Mapping[str, Any]:
         """Return one of its conditions; it has it already."""
@@ -105,27 +104,56 @@ class Feed:
         """Wait until it is ready in its present form, and trades flow. How long that took is logged.
 
         Args:
-            since: a trade that is later than this must have been written; by default later than this call.
+            since: of each product a trade that is later than this must have come, and a little more, in which the
+                operator sees what was just done; by default later than this call.
 
         """
-        moment = since or datetime.now(UTC)
+        moment = (since or datetime.now(UTC)) + timedelta(seconds=_NOTICED_SECONDS)
 
         def ready() -> bool:
             live = self.live()
-            status = live.get("status", {})
-            conditions = {one["type"]: one for one in status.get("conditions", ())}
-            last = status.get("lastTradeTime")
+            conditions = {one["type"]: one for one in live.get("status", {}).get("conditions", ())}
             return (
                 "Ready" in conditions
                 and conditions["Ready"]["status"] == "True"
                 and conditions["Ready"]["observedGeneration"] == live["metadata"]["generation"]
-                and last is not None
-                and datetime.fromisoformat(last) > moment
+                and all(is_ready(pod) for pod in self.pods())
+                and all(time > moment for time in self.last_trades(live["spec"]["products"]).values())
             )
 
         began = time.monotonic()
         self.wait_until(ready, f"{self.name} to be ready, with trades later than {moment:%X}")
         _log.info("%s was ready after %.0f s", self.name, time.monotonic() - began)
+
+    def last_trades(self, products: Collection[str]) -> dict[str, datetime]:
+        """Return when each product was last traded, as its producers say now; the status says it by the minute."""
+        times = dict.fromkeys(products, datetime.min.replace(tzinfo=UTC))
+        for pod in self.pods("producer"):
+            place = f"{pod['metadata']['name']}:{PORT}"
+            answer = self._core.connect_get_namespaced_pod_proxy_with_path(
+                place, self.namespace, METRICS.removeprefix("/"), _preload_content=False
+            )
+            for sample in samples(answer.data.decode(), {"fulltape_last_trade_timestamp_seconds"}):
+                times[sample.labels["product"]] = datetime.fromtimestamp(sample.value, UTC)
+        return times
+
+    def replacing(self, component: str) -> AbstractContextManager[str]:
+        """Give the name of a pod of a component, which the context ends; wait until another is ready in its place."""
+        return self.replacing_beside(self.namespace, self._selector(component))
+
+    @contextmanager
+    def replacing_beside(self, namespace: str, selector: str) -> Iterator[str]:
+        """Do the same with a pod that labels name, of whatever else is in the cluster."""
+        before = self._pods(namespace, selector)
+        old = before[0]["metadata"]
+        yield old["name"]
+
+        def is_replaced() -> bool:
+            now = self._pods(namespace, selector)
+            others = [pod for pod in now if is_ready(pod) and pod["metadata"]["uid"] != old["uid"]]
+            return len(before) == len(now) == len(others)
+
+        self.wait_until(is_replaced, f"another pod of {selector}")
 
     def assert_right(self) -> None:
         """Read the whole tape and all windows, in a pod: every trade is there once and in order, and in its windows.
@@ -163,6 +191,15 @@ class Feed:
         place = {"alertname": name, "feed": self.name, "namespace": self.namespace}
         return [labels for labels in found if place.items() <= labels.items()]
 
+    def _selector(self, component: str | None) -> str:
+        feed = f"fulltape.dev/feed={self.name}"
+        return feed if component is None else f"{feed},app.kubernetes.io/component={component}"
+
+    def _pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        answer = self._core.list_namespaced_pod(namespace, label_selector=selector, _preload_content=False)
+        found = json.loads(answer.data)["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
     def _window_seconds(self) -> list[str]:
         analytics = self.live()["spec"].get("analytics") or {}
         return [str(Duration(window).us // 1_000_000) for window in analytics.get("windows", ())]
@@ -195,6 +232,11 @@ class Feed:
 
     def _kubectl(self, *arguments: str) -> str:
         return self.cluster.kubectl(*arguments, f"--namespace={self.namespace}")
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Tell whether a pod says that it is ready."""
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
 
 
 def assert_complete(said: str, products: Collection[str]) -> None:

@@ -29,22 +29,16 @@ _BETWEEN_SECONDS = 10.0
 @pytest.mark.parametrize("component", ["producer", "executor", "panes", "monitor"])
 def test_a_killed_pod_comes_back_and_no_trade_is_lost(feed: Feed, component: str) -> None:
     for _ in range(_ROUNDS):
-        pods = feed.pods(component)
-        killed = pods[0]["metadata"]
-        _kill(feed.cluster, killed["name"], feed.namespace)
-
-        def is_replaced(count: int = len(pods), uid: str = killed["uid"]) -> bool:
-            now = feed.pods(component)
-            return len(now) == count and all(_is_ready(pod) and pod["metadata"]["uid"] != uid for pod in now)
-
-        feed.wait_until(is_replaced, f"another {component}")
+        with feed.replacing(component) as pod:
+            _kill(feed.cluster, pod, feed.namespace)
         feed.wait_ready()
     feed.assert_right()
 
 
 def test_kafka_may_die_and_come_back_on_its_volume(feed: Feed) -> None:
     for _ in range(_ROUNDS):
-        _kill(feed.cluster, "kafka-0", DATA_NAMESPACE)
+        with feed.replacing_beside(DATA_NAMESPACE, "app=kafka") as pod:
+            _kill(feed.cluster, pod, DATA_NAMESPACE)
         feed.wait_ready()
     feed.assert_right()
 
@@ -112,10 +106,10 @@ def test_the_data_plane_does_not_notice_that_the_api_server_is_down(feed: Feed) 
 
 
 def test_a_feed_gets_ready_without_the_operator_that_made_it(feed: Feed) -> None:
-    operators = feed.cluster.get("pods", f"--namespace={OPERATOR_NAMESPACE}")["items"]
-    for pod in operators:
-        _kill(feed.cluster, pod["metadata"]["name"], OPERATOR_NAMESPACE)
-    feed.delete_pod(feed.pods("monitor")[0]["metadata"]["name"])
+    with feed.replacing_beside(OPERATOR_NAMESPACE, "app.kubernetes.io/name=fulltape-operator") as operator:
+        _kill(feed.cluster, operator, OPERATOR_NAMESPACE)
+        with feed.replacing("monitor") as monitor:
+            feed.delete_pod(monitor)
     feed.wait_ready()
 
 
@@ -126,12 +120,6 @@ def _needs_own_node(feed: Feed) -> None:
 
 def _kill(cluster: Cluster, pod: str, namespace: str) -> None:
     cluster.kubectl("delete", "pod", pod, f"--namespace={namespace}", "--grace-period=0", "--force")
-
-
-def _is_ready(pod: dict[str, object]) -> bool:
-    status = pod["status"]
-    assert isinstance(status, dict)
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
 
 
 def _restarts(pod: dict[str, object]) -> int:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,20 @@ pytestmark = pytest.mark.e2e
 
 def test_every_trade_of_a_feed_that_is_ready_is_on_its_tape_and_in_its_windows(feed: Feed) -> None:
     feed.assert_right()
-    assert feed.live()["status"]["missingTrades"] == 0
+
+
+def test_the_status_says_how_a_feed_does(feed: Feed) -> None:
+    began = datetime.now(UTC)
+
+    def says_it() -> bool:
+        status = feed.live()["status"]
+        said = {"tradesPerSecond", "lastTradeTime", "missingTrades", "consumerLag", "p99Milliseconds"}
+        return status.keys() >= said and datetime.fromisoformat(status["lastTradeTime"]) > began
+
+    feed.wait_until(says_it, "the figures of trades that come now")
+    status = feed.live()["status"]
+    assert status["missingTrades"] == 0
+    assert status["tradesPerSecond"] > 0
 
 
 def test_spark_has_the_executors_that_the_feed_asks_for(feed: Feed) -> None:
@@ -73,7 +87,7 @@ def test_producers_go_from_one_to_three_and_back_with_every_trade_once(feed: Fee
         feed.cluster.kubectl("scale", "cryptofeed/majors", f"--replicas={replicas}", f"--namespace={feed.namespace}")
         feed.wait_until(lambda count=replicas: len(feed.pods("producer")) == count, f"{replicas} producers")  # type: ignore[misc]
         feed.wait_ready()
-        assert feed.live()["status"]["shards"] == replicas
+        feed.wait_until(lambda count=replicas: feed.live()["status"]["shards"] == count, "the shards to be told")  # type: ignore[misc]
     feed.assert_right()
 
 

@@ -30,13 +30,8 @@ def afar(cluster: Cluster, feed: Feed) -> Iterator[Feed]:
 
 @pytest.mark.parametrize("component", ["panes", "executor"])
 def test_who_replaces_a_pod_goes_on_from_the_checkpoint(afar: Feed, component: str) -> None:
-    old = afar.pods(component)[0]["metadata"]
-    afar.delete_pod(old["name"])  # a driver ends its batch and writes the sums
-
-    def is_replaced() -> bool:
-        return old["uid"] not in {pod["metadata"]["uid"] for pod in afar.pods(component)}
-
-    afar.wait_until(is_replaced, f"another {component}")
+    with afar.replacing(component) as pod:
+        afar.delete_pod(pod)  # a driver ends its batch and writes the sums
     afar.wait_ready()
     afar.assert_right()
 
