@@ -1,15 +1,19 @@
 """Compiles Go programs once, as a set that is kept whole in the cache.
 
 Which modules a program is made of, and the checksums of all that is compiled, stand in a folder's go.mod and go.sum.
+Programs that are compiled alike are one call of Go's, which links some while it compiles others.
 """
 
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -23,25 +27,32 @@ class Program:
     """What is compiled, and how."""
 
     name: str
-    folder: Path
-    """Where its go.mod is."""
     package: str
     module: str = ""
     """Whose version is the program's; empty where the package is in the folder itself."""
     version: Mapping[str, str] = field(default_factory=dict)
-    """Variables of the program that a release sets: {version}, {major} and {minor} are filled in."""
+    """Variables that a release sets: {version}, {major} and {minor} are filled in. Of programs that are compiled alike
+    all get those of each."""
     tags: str = ""
     uses_c: bool = False
 
+    @property
+    def way(self) -> tuple[bool, str]:
+        """How it is compiled: with C or without, and by which tags."""
+        return self.uses_c, self.tags
+
 
 _ENVIRONMENT = {"GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
+_COMPILER = ("-gcflags=all=-dwarf=false",)
+"""Nobody debugs these programs, and what a debugger needs is a quarter of the time."""
 
 
-def ensure_built(name: str, programs: Sequence[Program], duration: str) -> Path:
+def ensure_built(name: str, module: Path, programs: Sequence[Program], duration: str) -> Path:
     """Return the folder of a set of programs, after compiling them where they are absent.
 
     Args:
         name: begins the folder's name.
+        module: the folder of the go.mod.
         programs: the set.
         duration: how long it takes the first time, for a person who waits.
 
@@ -49,12 +60,11 @@ def ensure_built(name: str, programs: Sequence[Program], duration: str) -> Path:
         ConfigurationError: no Go, or one that is too old, no network, no room.
 
     """
-    folders = sorted({program.folder for program in programs})
-    toolchains = [run_go("env", "GOVERSION", "GOOS", "GOARCH", folder=folder) for folder in folders]
-    sources = [path.read_bytes() for folder in folders for path in sorted(folder.glob("**/*")) if path.is_file()]
-    recipe = [(program.name, program.package, program.version, program.tags) for program in programs]
-    key = digest(*sources, repr((toolchains, recipe, _ENVIRONMENT)).encode())
-    return made_once(f"{name}-{key}", lambda folder: _build_all(programs, folder, duration))
+    toolchain = run_go("env", "GOVERSION", "GOOS", "GOARCH", folder=module)
+    sources = [path.read_bytes() for path in sorted(module.glob("**/*")) if path.is_file()]
+    recipe = repr((toolchain, programs, _ENVIRONMENT, _COMPILER))
+    key = digest(*sources, recipe.encode())
+    return made_once(f"{name}-{key}", lambda folder: _build_all(module, programs, folder, duration))
 
 
 def run_go(*arguments: str, folder: Path) -> str:
@@ -84,50 +94,65 @@ def _go_executable() -> str:
     return go
 
 
-def _build_all(programs: Sequence[Program], folder: Path, duration: str) -> None:
+def _build_all(module: Path, programs: Sequence[Program], folder: Path, duration: str) -> None:
     say(f"building {len(programs)} programs from source (once, about {duration} on two cores)")
-    for number, program in enumerate(programs, 1):
-        version = _version(program)
+    versions = {
+        name: run_go("list", "-m", "-f", "{{.Version}}", name, folder=module).strip()
+        for name in sorted({program.module for program in programs if program.module})
+    }
+    for way, group in groupby(sorted(programs, key=lambda program: program.way), key=lambda program: program.way):
+        together = list(group)
+        title = ", ".join(f"{program.name} {versions.get(program.module, '')}".strip() for program in together)
         started = time.monotonic()
-        _build(program, version, folder / program.name, f"{program.name} {version} ({number} of {len(programs)})")
-        say(f"built {program.name} {version} in {time.monotonic() - started:.0f} s")
+        _build(module, together, versions, way, folder, title)
+        say(f"built {title} in {time.monotonic() - started:.0f} s")
 
 
-def _version(program: Program) -> str:
-    return (
-        run_go("list", "-m", "-f", "{{.Version}}", program.module, folder=program.folder).strip()
-        if program.module
-        else ""
+def _build(
+    module: Path,
+    programs: Sequence[Program],
+    versions: Mapping[str, str],
+    way: tuple[bool, str],
+    folder: Path,
+    title: str,
+) -> None:
+    """Compile programs; at a terminal, with the number of packages that are done."""
+    uses_c, tags = way
+    settings = sorted(
+        {
+            f"-X {variable}={_filled_in(value, versions[program.module])}"
+            for program in programs
+            for variable, value in program.version.items()
+        }
     )
-
-
-def _build(program: Program, version: str, target: Path, title: str) -> None:
-    """Compile a program; at a terminal, with the number of packages that are done."""
-    major, minor = [*version.removeprefix("v").split("."), ""][:2]
-    flags = [
-        f"-X {name}={value.format(version=version, major=major, minor=minor)}"
-        for name, value in program.version.items()
-    ]
     command = [
         _go_executable(),
         "build",
         "-v",
         "-trimpath",
-        "-tags",
-        program.tags,
-        "-ldflags",
-        " ".join(["-s", "-w", *flags]),
+        *_COMPILER,
+        f"-tags={tags}",
+        f"-ldflags={' '.join(['-s', '-w', *settings])}",
     ]
-    console = Console(stderr=True, soft_wrap=True)
-    if not console.is_terminal:
+    if not Console(stderr=True).is_terminal:
         say(f"building {title}")
+    with tempfile.TemporaryDirectory(dir=folder) as made:  # where each has the name that Go gives it
+        _run_with_progress(
+            [*command, f"-o={made}/", *(program.package for program in programs)],
+            module,
+            {"CGO_ENABLED": "1" if uses_c else "0"},
+            title,
+        )
+        for program in programs:
+            Path(made, _name_by_go(program.package)).rename(folder / program.name)
+
+
+def _run_with_progress(command: Sequence[str], module: Path, environment: Mapping[str, str], title: str) -> None:
     said: deque[str] = deque(maxlen=5)
     with (
-        console.status(title) as status,  # shows nothing where there is no terminal
+        Console(stderr=True, soft_wrap=True).status(title) as status,  # shows nothing where there is no terminal
         subprocess.Popen(
-            [*command, "-o", target, program.package],
-            cwd=program.folder, stdout=subprocess.DEVNULL,
-            env=os.environ | _ENVIRONMENT | {"CGO_ENABLED": "1" if program.uses_c else "0"},
+            command, cwd=module, stdout=subprocess.DEVNULL, env=os.environ | _ENVIRONMENT | environment,
             stderr=subprocess.PIPE, text=True,
         ) as process,
     ):  # fmt: skip
@@ -144,3 +169,14 @@ def _build(program: Program, version: str, target: Path, title: str) -> None:
             f"{title} can't be built: {'; '.join(said)}; check the network (Go takes modules from GOPROXY) and "
             "the disk (about 4 GB for Go's own caches), and start again"
         )
+
+
+def _filled_in(value: str, version: str) -> str:
+    major, minor = version.removeprefix("v").split(".")[:2]
+    return value.format(version=version, major=major, minor=minor)
+
+
+def _name_by_go(package: str) -> str:
+    """Return the name that Go gives a program: the last part of the package's path that is no version."""
+    last, before, *_ = [*reversed(package.split("/")), ""]
+    return before if re.fullmatch(r"v[0-9]+", last) else last
