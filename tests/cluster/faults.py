@@ -1,13 +1,12 @@
 """Faults that only the owner of a node can cause: a pod without a network, a volume without room."""
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from tests.cluster.network import POD_GATEWAY
-from tests.cluster.settings import CONTROL_GROUP, FOLDER
+from tests.cluster.pod_network import filter_packets
+from tests.cluster.settings import FOLDER
 
 _CUT = f"""\
 table inet cut {{
@@ -26,20 +25,11 @@ def cut_off(pod_uid: str) -> Iterator[None]:
         ValueError: no such pod runs on the node.
 
     """
-    with Path(f"/proc/{_process_of(pod_uid)}/ns/net").open() as network:
-        enter = ["nsenter", f"--net=/proc/self/fd/{network.fileno()}", "--", "nft"]
-        subprocess.run([*enter, "--file", "-"], input=_CUT, text=True, pass_fds=[network.fileno()], check=True)
-        try:
-            yield
-        finally:
-            subprocess.run([*enter, "delete", "table", "inet", "cut"], pass_fds=[network.fileno()], check=True)
-
-
-def _process_of(pod_uid: str) -> int:
-    for group in Path("/sys/fs/cgroup").glob(f"**/{CONTROL_GROUP}/**/pod{pod_uid}/*/cgroup.procs"):
-        for process in group.read_text().split():
-            return int(process)
-    raise ValueError(f"no pod with the UID {pod_uid} runs on this node")
+    filter_packets(pod_uid, _CUT)
+    try:
+        yield
+    finally:
+        filter_packets(pod_uid, "delete table inet cut\n")
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from tests.cluster.network import (
     make_network,
     processes_in_network,
 )
+from tests.cluster.policies import Policies
 from tests.cluster.settings import (
     ADD_ONS,
     CNI,
@@ -85,6 +86,7 @@ class Node(ControlPlane):
         self._tokens = {name: secrets.token_urlsafe(24) for name in _USERS}
         self._lock = _take_lock()
         self._volumes = Volumes(self.kubeconfig, NODE_NAME, FOLDER / "volumes")
+        self._policies = Policies(self.kubeconfig)
 
     def __enter__(self) -> Self:
         try:
@@ -103,6 +105,7 @@ class Node(ControlPlane):
             self._write_node_files()
             self._start_node()
             self._volumes.start()
+            self._policies.start()
         except BaseException:
             self.stop()
             raise
@@ -110,6 +113,7 @@ class Node(ControlPlane):
 
     def stop(self) -> None:
         """End every process and pod and delete all data."""
+        self._policies.stop()
         self._volumes.stop()
         super().stop()
         remove_node()

@@ -11,15 +11,19 @@ from pathlib import Path
 import pytest
 
 from fulltape.local.kafka import free_port
+from fulltape_operator.desired.spark import PORTS as SPARK_PORTS
+from fulltape_operator.readings import PORT
 from tests.browser import chromium, visit
 from tests.cluster.demo import OPERATOR_NAMESPACE, install_fulltape, run_helm
 from tests.cluster.images import TAG
-from tests.cluster.jobs import BOOTSTRAP_SERVERS, run_job
+from tests.cluster.jobs import BOOTSTRAP_SERVERS, FILES, run_job
 from tests.cluster.node import Node
 from tests.control_plane.plane import Cluster, KubectlError
 from tests.e2e.feeds import PATIENCE_SECONDS, Feed
 
 pytestmark = pytest.mark.e2e
+
+_TRY_PORTS = Path(__file__).with_name("try_ports.py")
 
 
 def test_every_trade_of_a_feed_that_is_ready_is_on_its_tape_and_in_its_windows(feed: Feed) -> None:
@@ -42,6 +46,19 @@ def test_the_status_says_how_a_feed_does(feed: Feed) -> None:
 
 def test_spark_has_the_executors_that_the_feed_asks_for(feed: Feed) -> None:
     assert len(feed.pods("executor")) == 2
+
+
+def test_who_is_not_of_the_feed_may_read_metrics_and_not_talk_to_spark(feed: Feed) -> None:
+    (driver,) = feed.pods("panes")
+    ports = [PORT, *map(int, SPARK_PORTS.values())]
+    where = [driver["status"]["podIP"], *map(str, ports)]
+    program = _TRY_PORTS.read_text()
+    monitor = feed.pods("monitor")[0]["metadata"]["name"]
+    inside = ["exec", "--stdin", monitor, f"--namespace={feed.namespace}", "--", "python3", "-", *where]
+    assert json.loads(feed.cluster.kubectl(*inside, input=program)) == ports
+    outside = ["python3", f"{FILES}/{_TRY_PORTS.name}", *where]
+    said = run_job(feed.cluster, {"try": outside}, PATIENCE_SECONDS, {_TRY_PORTS.name: program})
+    assert json.loads(said["try"]) == [PORT]
 
 
 @contextmanager
