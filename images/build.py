@@ -37,7 +37,7 @@ class Builder:
     """
 
     def __init__(self) -> None:
-        self._docker = _works("docker", "info")
+        self._docker = has_docker()
         if not self._docker and not _works("buildah", "--version"):
             raise ConfigurationError(
                 "images are built with Docker or buildah, and neither works here; start Docker, or install buildah "
@@ -139,6 +139,11 @@ class Builder:
             _run("buildah", "add", "--quiet", container, str(archive), "/")
             _run("buildah", "config", "--cmd=bash", f"--env=PATH={_PATH}", container)
             _run("buildah", "commit", "--quiet", "--rm", container, f"localhost/{_BASE}")
+
+
+def has_docker() -> bool:
+    """Tell whether this machine runs Docker and this user may use it."""
+    return _works("docker", "info")
 
 
 def _works(*command: str) -> bool:

@@ -1,6 +1,7 @@
 """The cluster of this machine: ``python -m tests.cluster up``, ``demo``, ``bench`` and ``down``.
 
-With KUBECONFIG set nothing is made: ``demo`` fills the cluster that it names.
+Where Docker is it is kind's, elsewhere a node of this machine's own. With KUBECONFIG set nothing is made: ``demo``
+fills the cluster that it names.
 """
 
 import json
@@ -14,10 +15,12 @@ from pathlib import Path
 import click
 
 from fulltape.errors import ConfigurationError
+from images.build import has_docker
 from tests.cluster.build import ensure_node_programs
 from tests.cluster.demo import fill
 from tests.cluster.images import build_images, load_images
 from tests.cluster.jobs import BOOTSTRAP_SERVERS, run_job
+from tests.cluster.kind import Kind, ensure_kind
 from tests.cluster.node import Node, remove_node, running
 from tests.control_plane.build import ensure_programs
 from tests.control_plane.plane import Cluster, ControlPlaneError, KubectlError
@@ -39,6 +42,10 @@ def main() -> None:
 def up() -> None:
     """Start the cluster in the background; return once its node is ready."""
     programs = ensure_programs()
+    if has_docker():
+        Kind(ensure_kind()).start()
+        _tell_how_to_use(programs)
+        return
     ensure_node_programs()
     if running():
         _tell_how_to_use(programs)  # fails while that one starts or ends
@@ -86,12 +93,16 @@ def demo(rate: int) -> None:
     """Fill the cluster with Kafka, a sandbox exchange, Alertmanager, Prometheus, Fulltape by Helm and a feed."""
     programs = ensure_programs()
     named = os.environ.get("KUBECONFIG")
-    if named and not (_STATE.exists() and named == _state()["kubeconfig"]):  # `up` has its own one exported
+    if named and named != _own_kubeconfig():  # `up` has its own one exported
         cluster = Cluster(Path(named), programs / "kubectl", Path.home() / ".kube")
         click.echo("this cluster's nodes must have the images already", err=True)
     else:
-        cluster = Cluster(Path(_state()["kubeconfig"]), programs / "kubectl", Path(_state()["logs"]))
-        load_images(build_images(), ensure_node_programs())
+        cluster = _own_cluster(programs)
+        names = build_images()
+        if has_docker():
+            Kind(ensure_kind()).load_images(names.values())
+        else:
+            load_images(names, ensure_node_programs())
     started = time.monotonic()
     fill(cluster, programs / "helm", rate)
     click.echo(f"the feed is ready after {time.monotonic() - started:.0f} s", err=True)
@@ -110,7 +121,7 @@ def demo(rate: int) -> None:
 def bench(warm_up: float, seconds: float) -> None:
     """Measure the feed of ``demo``, from trade to window, by a pod beside Kafka; print the report as JSON."""
     programs = ensure_programs()
-    cluster = Cluster(Path(_state()["kubeconfig"]), programs / "kubectl", Path(_state()["logs"]))
+    cluster = _own_cluster(programs)
     command = ["fulltape", "bench", "feed", "majors", f"--bootstrap-servers={BOOTSTRAP_SERVERS}", "--json"]
     command += [f"--warm-up={warm_up}", f"--seconds={seconds}"]
     said = run_job(cluster, {"bench": command}, patience_seconds=warm_up + seconds + 120)
@@ -120,6 +131,9 @@ def bench(warm_up: float, seconds: float) -> None:
 @main.command()
 def down() -> None:
     """Stop the cluster and delete all that it made on this machine."""
+    if has_docker():
+        Kind(ensure_kind()).delete()
+        return
     if _STATE.exists():
         pid = int(_state()["pid"])
         try:
@@ -142,8 +156,21 @@ def _state() -> dict[str, str]:
         ) from None
 
 
+def _own_kubeconfig() -> str:
+    """Return what opens this machine's cluster, or would."""
+    if has_docker():
+        return str(Kind.kubeconfig)
+    return _state()["kubeconfig"] if _STATE.exists() else ""
+
+
+def _own_cluster(programs: Path) -> Cluster:
+    if has_docker():
+        return Cluster(Kind.kubeconfig, programs / "kubectl", Kind.kubeconfig.parent)
+    return Cluster(Path(_state()["kubeconfig"]), programs / "kubectl", Path(_state()["logs"]))
+
+
 def _tell_how_to_use(programs: Path) -> None:
-    kubeconfig = os.environ.get("KUBECONFIG") or _state()["kubeconfig"]
+    kubeconfig = os.environ.get("KUBECONFIG") or _own_kubeconfig()
     click.echo(f"export KUBECONFIG={kubeconfig} PATH={programs}:$PATH")
 
 

@@ -24,7 +24,7 @@ def build_images() -> Mapping[str, str]:
     """
     builder = Builder()
     images = (*IMAGES, "fulltape-kafka", "fulltape-s3", *(f"fulltape-{package}" for package in _OF_DEBIAN))
-    names = {image: builder.name(image, TAG) for image in images}
+    names = {image: f"localhost/{image}:{TAG}" for image in images}  # as buildah calls them; the manifests do too
     for image, dockerfile in IMAGES.items():
         builder.build(names[image], dockerfile, ROOT)
     jars = ensure_jars(KAFKA)
