@@ -1,6 +1,6 @@
 # The commands of the repository; `make help` lists them. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests setup-cluster run test unit lint format bench images cluster demo-cluster cluster-down e2e chaos lock clean
+.PHONY: help setup setup-tests setup-cluster run test unit integration lint format bench images cluster demo-cluster cluster-down e2e chaos lock clean
 
 BIN := .venv/bin
 FEED ?= examples/majors.yaml
@@ -17,11 +17,13 @@ setup-tests:
 run: setup ## Run a feed on this machine: make run FEED=examples/majors.yaml
 	$(BIN)/fulltape run $(FEED)
 
-test: setup-tests lint ## Check and test everything but what runs on a cluster of its own: make e2e
-	$(BIN)/pytest -m "not e2e"
+test: lint unit integration ## Check and test everything but what runs on a cluster of its own: make e2e
 
 unit: setup ## Test what needs no server: quick
 	$(BIN)/pytest --numprocesses=auto tests/unit
+
+integration: setup-tests ## Test with real servers, which it starts (minutes)
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile --durations=15 tests/integration
 
 lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff check
@@ -54,7 +56,7 @@ setup-cluster: setup-tests
 	@scripts/setup.sh --cluster
 
 e2e: setup-cluster ## Test everything on a cluster of the tests' own, or on the one of FULLTAPE_TEST_KUBECONFIG
-	$(BIN)/pytest --log-cli-level=INFO tests/e2e
+	$(BIN)/pytest --log-cli-level=INFO --durations=15 tests/e2e
 
 chaos: setup-cluster ## The faults of the end-to-end tests, each five times, and longer
 	FULLTAPE_CHAOS=full $(BIN)/pytest --log-cli-level=INFO tests/e2e/test_chaos.py
