@@ -1,13 +1,13 @@
-"""A real browser for tests: Debian's Chromium without a window, driven by Playwright; a test is skipped without it."""
+"""A real browser for tests: Debian's Chromium without a window, driven by Playwright."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
 from playwright.async_api import Browser, Page, ViewportSize, async_playwright
 
 from fulltape.bench.browser import FLAGS, find_chromium
+from tests.lacking import lacking
 
 DESK = ViewportSize(width=1280, height=900)
 PHONE = ViewportSize(width=360, height=740)
@@ -15,10 +15,10 @@ PHONE = ViewportSize(width=360, height=740)
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """Start a browser; skip the calling test where there is none."""
+    """Start a browser."""
     executable = find_chromium()
     if executable is None:
-        pytest.skip("needs Chromium (Debian's package chromium)")
+        lacking("needs Chromium (Debian's package chromium)")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
         try:

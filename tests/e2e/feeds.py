@@ -153,7 +153,9 @@ class Feed:
             others = [pod for pod in now if is_ready(pod) and pod["metadata"]["uid"] != old["uid"]]
             return len(before) == len(now) == len(others)
 
+        began = time.monotonic()
         self.wait_until(is_replaced, f"another pod of {selector}")
+        _log.info("%s was replaced after %.0f s", old["name"], time.monotonic() - began)
 
     def assert_right(self) -> None:
         """Read the whole tape and all windows, in a pod: every trade is there once and in order, and in its windows.

@@ -13,16 +13,18 @@ from aiohttp import web
 from fulltape.local.alertmanager import EmbeddedAlertmanager, find_alertmanager
 from fulltape.messages import Alert
 from fulltape.monitor.alertmanager import AlertmanagerClient
+from tests.lacking import lacking
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        find_alertmanager() is None, reason="no Alertmanager is installed (apt-get install prometheus-alertmanager)"
-    ),
-]
+pytestmark = pytest.mark.integration
 
 LAST_YEAR_US = 1_760_129_460_000_000
 """The exchange's time of what is replayed here."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _installed() -> None:
+    if find_alertmanager() is None:
+        lacking("needs Alertmanager (apt-get install prometheus-alertmanager)")
 
 
 class Webhook:

@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 from typing import Self
 
-import pytest
-
 from fulltape.local.kafka import free_port
+from tests.lacking import lacking
 
 _START_SECONDS = 60.0
 _SETTINGS = {
@@ -29,12 +28,13 @@ _SETTINGS = {
 
 
 def find_postgres() -> Path:
-    """Return the folder of PostgreSQL's programs; skip the calling test where there are none."""
+    """Return the folder of PostgreSQL's programs."""
     folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, os.environ.get("PATH", "").split(os.pathsep))]
-    for folder in folders:
-        if all((folder / program).exists() for program in ("initdb", "postgres", "psql")):
-            return folder
-    pytest.skip("needs PostgreSQL (apt-get install postgresql)")
+    programs = ("initdb", "postgres", "psql")
+    found = next((folder for folder in folders if all((folder / program).exists() for program in programs)), None)
+    if found is None:
+        lacking("needs PostgreSQL (apt-get install postgresql)")
+    return found
 
 
 class Postgres:
