@@ -18,7 +18,6 @@ from pathlib import Path
 import click
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
 
 from fulltape.errors import ConfigurationError, FulltapeError
 from fulltape.feed.duration import Duration
@@ -69,7 +68,10 @@ _POLL_SECONDS = 0.25
 _PROBE_SECONDS = 5.0
 _MARGIN_US = 5_000_000
 _RETRIES = 2
-"""So often a query that may have lost an executor is continued, before its checkpoint is doubted."""
+"""So often a query that may have lost an executor is continued before it completes a batch: it may be the checkpoint
+that ends it."""
+_EXECUTORS_SECONDS = 60.0
+"""So long it waits for another executor: one that can't be had for longer will be no sooner for another driver."""
 _CONFIRM_SECONDS = 5.0
 """How often it is looked whether the checkpoint was taken over: before a successor's first batch can end."""
 
@@ -114,18 +116,16 @@ class PanesService(SparkService):
             watermark_us=analytics.watermark.us,
             trigger=settings.trigger,
         )
-        # Of a batch every task runs all the time: those that read a partition, and as many that keep the sums.
-        slots = 2 * tape.partitions
         spark_settings = {**SETTINGS, "spark.sql.shuffle.partitions": str(tape.partitions)}
         on_s3 = settings.checkpoint.startswith(SCHEME)
         if on_s3:
             spark_settings |= s3_settings(os.environ)
         started = time.monotonic()
-        with Spark(slots, spark_settings, _HEAP_MIB, with_s3=on_s3) as spark, death_reported():
+        with Spark(_slots(tape), spark_settings, _HEAP_MIB, with_s3=on_s3) as spark, death_reported():
             _log.info("Spark runs after %.1f s", time.monotonic() - started)
             place = settings.checkpoint
             checkpoint = CheckpointPrefix(place, spark.session) if on_s3 else CheckpointFolder(Path(place))
-            stream = _Stream(settings, spark.session, route, tape, checkpoint)
+            stream = _Stream(settings, spark, route, tape, checkpoint)
             if settings.warm and not self._stop.is_set():
                 self._problem = "warming up"
                 warm_up(spark.session, route, settings.kafka, tape.partitions, stream.complete_from_us)
@@ -134,11 +134,12 @@ class PanesService(SparkService):
             try:
                 stream.start()
                 while not self._stop.wait(_POLL_SECONDS):
-                    if stream.watch():
-                        self._problem = "the query failed and is being started again"
+                    stream.watch()
+                    if stream.awaits_executors:
+                        self._problem = "an executor was lost, and the query waits for another"
                     if stream.progress is not None:
                         self._metrics.observe(stream.progress)
-                    if self._problem is not None and stream.is_running(spark.running_tasks(), slots):
+                    if self._problem is not None and stream.is_running():
                         self._problem = None
                         _log.info("ready after %.1f s", time.monotonic() - started)
                         spark.quicken_next_start()
@@ -149,11 +150,9 @@ class PanesService(SparkService):
 class _Stream:
     """The query of one stream, begun anew where its checkpoint can't be continued."""
 
-    def __init__(
-        self, settings: PanesSettings, session: SparkSession, route: Route, tape: Tape, checkpoint: Checkpoint
-    ) -> None:
+    def __init__(self, settings: PanesSettings, spark: Spark, route: Route, tape: Tape, checkpoint: Checkpoint) -> None:
         self._settings = settings
-        self._session = session
+        self._spark = spark
         self._route = route
         self._tape = tape
         self._checkpoint = checkpoint
@@ -172,6 +171,8 @@ class _Stream:
         self._query: Query | None = None
         self._confirmed = time.monotonic()
         self._retries = _RETRIES
+        self._gives_up: float | None = None
+        """When it no longer waits for executors, by the monotonic clock; None while it waits for none."""
 
     @property
     def complete_from_us(self) -> int:
@@ -188,48 +189,66 @@ class _Stream:
         self._first_batch_seconds = first_batch_seconds(self._settings, time.time())
         self._start(self._first_batch_seconds)
 
-    def watch(self) -> bool:
-        """See how the query is, and do what is due; return whether it had failed and was started again.
+    @property
+    def awaits_executors(self) -> bool:
+        """Whether the query has ended for want of executors, and is continued once there are enough."""
+        return self._gives_up is not None
+
+    def watch(self) -> None:
+        """See how the query is, and do what is due.
 
         Raises:
-            QueryFailedError: it ended by itself.
+            QueryFailedError: it ended by itself, or executors do not come.
             CheckpointTakenError: another process has taken its checkpoint over.
 
         """
+        if self._gives_up is not None:
+            self._confirm_checkpoint()
+            self._resume(self._gives_up)
+            return
         assert self._query is not None  # it was started
         failure = failure_of(self._query)
         if failure is not None:
             self._mend(failure)
-            return True
-        if time.monotonic() - self._confirmed > _CONFIRM_SECONDS:
-            with suppress(CheckpointUnavailableError):  # nor can it be written, and no batch ends meanwhile
-                self._checkpoint.confirm()
-            self._confirmed = time.monotonic()
+            return
+        self._confirm_checkpoint()
         self.progress = progress_of(self._query, self.progress)
         if self.progress is not None and self._first_batch_seconds != self._settings.batch_seconds:
             self._first_batch_seconds = self._settings.batch_seconds
             self.stop()
             self._start(self._settings.batch_seconds)
-        return False
 
-    def is_running(self, tasks: int, slots: int) -> bool:
+    def is_running(self) -> bool:
         """Tell whether a trade that comes now would be seen at once."""
-        return tasks >= slots if self._settings.trigger == "real-time" else self.progress is not None
+        if self.awaits_executors:
+            return False
+        if self._settings.trigger == "real-time":
+            return self._spark.running_tasks() >= _slots(self._tape)
+        return self.progress is not None
 
     def stop(self) -> None:
         """End the query; what it did since its last checkpoint will be done again."""
         if self._query is not None:
             self._query.stop()
 
-    def _mend(self, failure: str) -> None:
-        """Begin anew from the tape where it may be the checkpoint that ended the query, else give up.
+    def _confirm_checkpoint(self) -> None:
+        if time.monotonic() - self._confirmed > _CONFIRM_SECONDS:
+            with suppress(CheckpointUnavailableError):  # nor can it be written, and no batch ends meanwhile
+                self._checkpoint.confirm()
+            self._confirmed = time.monotonic()
 
-        With an executor goes what its tasks kept, which the checkpoint has, and Spark gets another one.
+    def _mend(self, failure: str) -> None:
+        """Do what the failure of the query asks for, or give up.
+
+        With an executor goes what its tasks kept, which the checkpoint has, and Spark gets another one. Where it may be
+        the checkpoint that ended the query, it begins anew from the tape.
         """
-        if may_be_lost_executor(failure) and self.progress is None and self._retries:
+        if self.progress is not None:
+            self._retries = _RETRIES
+        if may_be_lost_executor(failure) and self._retries:
             self._retries -= 1
-            _log.warning("an executor may be lost (%s); continuing from the checkpoint", failure)
-            self._start(self._first_batch_seconds)
+            self._gives_up = time.monotonic() + _EXECUTORS_SECONDS
+            _log.warning("an executor may be lost (%s); going on from the checkpoint once there are enough", failure)
             return
         if not self._continues or self.progress is not None or spares_checkpoint(failure):
             raise QueryFailedError(f"the query ended: {failure}")
@@ -240,6 +259,16 @@ class _Stream:
         self._continues = False
         self._beginning = self._begin()
         self._start(self._first_batch_seconds)
+
+    def _resume(self, gives_up: float) -> None:
+        """Start the query once all its tasks can run: a query with too few executors ends at once."""
+        if self._spark.free_slots() >= _slots(self._tape):
+            self._gives_up = None
+            self.progress = None
+            self._continues = True
+            self._start(self._first_batch_seconds)
+        elif time.monotonic() > gives_up:
+            raise QueryFailedError(f"no executor came within {_EXECUTORS_SECONDS:g} s in place of one that was lost")
 
     def _give_up_checkpoint(self, reason: str) -> None:
         aside = self._checkpoint.set_aside()
@@ -258,7 +287,7 @@ class _Stream:
     def _start(self, batch_seconds: float) -> None:
         try:
             self._query = start(
-                self._session,
+                self._spark.session,
                 self._route,
                 self._checkpoint.spark,
                 offsets=self._beginning.offsets,
@@ -267,6 +296,11 @@ class _Stream:
             )
         except (PySparkException, Py4JJavaError) as error:
             self._mend(cause_of(error))
+
+
+def _slots(tape: Tape) -> int:
+    """Return how many tasks of a batch there are; all run all the time: as many as read partitions keep the sums."""
+    return 2 * tape.partitions
 
 
 def first_batch_seconds(settings: PanesSettings, now: float) -> float:

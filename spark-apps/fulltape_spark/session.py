@@ -118,6 +118,12 @@ class Spark:
         stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
         return sum(stage.numActiveTasks for stage in stages if stage is not None)
 
+    def free_slots(self) -> int:
+        """Return how many more tasks could run now, on the executors that there are."""
+        context = self.session.sparkContext._jsc.sc()  # noqa: SLF001 - pyspark gives no other way
+        profile = context.resourceProfileManager().defaultResourceProfile()
+        return int(context.maxNumConcurrentTasks(profile)) - self.running_tasks()
+
     def quicken_next_start(self) -> "subprocess.Popen[bytes] | None":
         """Write the class archive where there is none, without waiting for it; return the process that does."""
         return self._archive.write(self.jvm.java.lang.System.getProperty("java.class.path"))

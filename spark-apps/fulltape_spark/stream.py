@@ -60,7 +60,11 @@ _FILE_MANAGER_ON_S3 = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCh
 
 
 _ANOTHER_DRIVER = ("CONCURRENT_STREAM_LOG_UPDATE", "are concurrently using", "RemoteFileChangedException")
-_EXECUTOR_LOST = ("ExecutorLostFailure", "Connection to streaming shuffle writer")
+_EXECUTOR_LOST = (
+    "ExecutorLostFailure",
+    "Connection to streaming shuffle writer",
+    "CONCURRENT_SCHEDULER_INSUFFICIENT_SLOT",
+)
 _KAFKA_REFUSES = ("AuthenticationException", "AuthorizationException", "InvalidConfigurationException")
 
 

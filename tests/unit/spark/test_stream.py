@@ -33,5 +33,7 @@ def test_a_lost_executor_is_told_from_a_damaged_file() -> None:
     lost = "ExecutorLostFailure (executor 2 exited caused by one of the running tasks) Reason: Command exited with 137"
     peer = "org.apache.spark.SparkException: Connection to streaming shuffle writer 4 closed before termination"
     assert may_be_lost_executor(lost)
+    few = "[CONCURRENT_SCHEDULER_INSUFFICIENT_SLOT] Cannot run the pipelined stage group: it needs 4 concurrent tasks"
     assert may_be_lost_executor(peer)
+    assert may_be_lost_executor(few)
     assert not may_be_lost_executor("java.lang.IllegalStateException: Malformed log file offsets/17")
