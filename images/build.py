@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Builder:
 
     def __init__(self) -> None:
         self._docker = has_docker()
+        self._base_lock = threading.Lock()
         if not self._docker and not _works("buildah", "--version"):
             raise ConfigurationError(
                 "images are built with Docker or buildah, and neither works here; start Docker, or install buildah "
@@ -67,7 +69,8 @@ class Builder:
         if self._docker:
             _run("docker", "build", *options)
             return
-        self._ensure_base()
+        with self._base_lock:  # of several builds at a time one makes it
+            self._ensure_base()
         sources = {"/run/fulltape-build/ca.pem": _CERTIFICATES, "/run/fulltape-build/cacerts": _JAVA_CERTIFICATES}
         mounts = [f"--volume={source}:{target}:ro" for target, source in sources.items() if target in given.values()]
         # Root in a container needs no more than chroot to build, and has this machine's network.
