@@ -44,10 +44,15 @@ def fill(cluster: Cluster, helm: Path, rate: int) -> None:
     cluster.kubectl("wait", "--namespace=markets", "--for=condition=Ready", "cryptofeed/majors", "--timeout=110s")
 
 
-def install_surroundings(cluster: Cluster, rate: int = 200) -> None:
+def install_surroundings(cluster: Cluster, rate: int) -> None:
     """Start Kafka, the sandbox exchange, Alertmanager and Prometheus in the namespace data, and wait for them.
 
     The CRDs of Strimzi and prometheus-operator are there afterwards.
+
+    Args:
+        cluster: its nodes have the images.
+        rate: trades/s of the exchange.
+
     """
     cluster.kubectl("apply", "--server-side", f"--filename={ensure_crds()}")
     make_namespace(cluster, DATA_NAMESPACE)

@@ -23,6 +23,9 @@ from tests.lacking import lacking
 # What looks at the cluster goes on while tests take its API server away.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
+_TRADES_PER_SECOND = 60
+"""Of the exchange: whole tapes are read again and again beside what is tested, on two cores."""
+
 
 @pytest.fixture(scope="session")
 def helm() -> Path:
@@ -35,7 +38,7 @@ def cluster(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     """Give a cluster with Kafka, a sandbox exchange, Alertmanager and Fulltape."""
     if named := os.environ.get("FULLTAPE_TEST_KUBECONFIG"):
         cluster = Cluster(Path(named), helm.with_name("kubectl"), tmp_path_factory.mktemp("cluster"))
-        install_surroundings(cluster)
+        install_surroundings(cluster, _TRADES_PER_SECOND)
         install_fulltape(cluster, helm)
         yield cluster
         return
@@ -46,7 +49,7 @@ def cluster(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
         lacking(f"needs a cluster: {error}")
     with Node(helm.parent, node_programs) as node:
         load_images(names, node_programs)
-        install_surroundings(node)
+        install_surroundings(node, _TRADES_PER_SECOND)
         install_fulltape(node, helm)
         yield node
 

@@ -123,8 +123,6 @@ def test_windows_and_alerts_may_change_and_producers_do_not_notice(feed: Feed) -
     feed.patch({"analytics": {"windows": ["1m", "2m", "5m"]}, "alerts": [*spec["alerts"], busier]})
     feed.wait_ready()
     feed.wait_until(lambda: bool(feed.alerts("BusierMarket")), "an alert of the new window")
-    feed.patch({"analytics": {"windows": spec["analytics"]["windows"]}, "alerts": spec["alerts"]})
-    feed.wait_ready()
     assert {pod["metadata"]["uid"] for pod in feed.pods("producer")} == before
     feed.assert_right()
 
@@ -134,15 +132,14 @@ def test_another_image_is_rolled_out_with_every_trade_once(cluster: Cluster, hel
         pytest.skip("a cluster that is named has the images that it has")
     for image in ("fulltape", "fulltape-spark"):
         cluster.tag_image(f"localhost/{image}:{TAG}", f"localhost/{image}:next")
-    for tag in ("next", TAG):
-        install_fulltape(cluster, helm, f"image.tag={tag},sparkImage.tag={tag}")
+    install_fulltape(cluster, helm, "image.tag=next,sparkImage.tag=next")
 
-        def runs_everywhere(ending: str = f":{tag}") -> bool:
-            images = [one["image"] for pod in feed.pods() for one in pod["spec"]["containers"]]
-            return bool(images) and all(image.endswith(ending) for image in images)
+    def runs_everywhere() -> bool:
+        images = [one["image"] for pod in feed.pods() for one in pod["spec"]["containers"]]
+        return bool(images) and all(image.endswith(":next") for image in images)
 
-        feed.wait_until(runs_everywhere, f"all pods to be of the image {tag}")
-        feed.wait_ready()
+    feed.wait_until(runs_everywhere, "all pods to be of the next image")
+    feed.wait_ready()
     feed.assert_right()
 
 
