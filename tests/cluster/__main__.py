@@ -21,7 +21,7 @@ from tests.cluster.demo import fill
 from tests.cluster.images import build_images, load_images
 from tests.cluster.jobs import BOOTSTRAP_SERVERS, run_job
 from tests.cluster.kind import Kind, ensure_kind
-from tests.cluster.node import Node, remove_node, running
+from tests.cluster.node import Node, forget_lock, remove_node, running
 from tests.control_plane.build import ensure_programs
 from tests.control_plane.plane import Cluster, ControlPlaneError, KubectlError
 
@@ -144,6 +144,7 @@ def down() -> None:
         while running() and time.monotonic() < deadline:
             time.sleep(0.1)
     remove_node()  # what a crash left
+    forget_lock()
     _LOG.unlink(missing_ok=True)
 
 

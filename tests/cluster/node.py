@@ -43,6 +43,7 @@ from tests.cluster.settings import (
     FOLDER,
     KUBE_PROXY,
     PAUSE_IMAGE,
+    POD_NETWORK_NAME,
     SOCKET,
     containerd_config,
     kubelet_config,
@@ -55,6 +56,9 @@ NODE_NAME = "fulltape"
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _SHIM_SOCKETS = Path("/run/containerd/s")
 """Where shims have their sockets, whatever folder containerd is given."""
+_CNI_RESULTS = Path("/var/lib/cni/results")
+"""Where containerd notes what CNI plugins gave each pod, whatever folder it is given."""
+_LOCK = Path("/run/fulltape-node.lock")
 _DETACH = 2
 """MNT_DETACH of umount2(2)."""
 _USERS = {
@@ -236,6 +240,7 @@ def remove_node() -> None:
             with suppress(OSError):  # busy for a moment longer; empty, so no harm
                 folder.rmdir()
     _remove_dead_sockets()
+    _remove_cni_results()
     shutil.rmtree(FOLDER, ignore_errors=True)
 
 
@@ -246,6 +251,17 @@ def _remove_dead_sockets() -> None:
         if str(path) not in in_use:
             path.unlink(missing_ok=True)
     for folder in (_SHIM_SOCKETS, _SHIM_SOCKETS.parent):
+        with suppress(OSError):  # there is none, or it is somebody's
+            folder.rmdir()
+
+
+def _remove_cni_results() -> None:
+    """Remove what is noted of this node's pods; another containerd of this machine has its own there."""
+    for path in _CNI_RESULTS.glob(f"{POD_NETWORK_NAME}-*-eth0"):
+        pod = path.name.removeprefix(f"{POD_NETWORK_NAME}-").removesuffix("-eth0")
+        path.unlink(missing_ok=True)
+        (_CNI_RESULTS / f"cni-loopback-{pod}-lo").unlink(missing_ok=True)
+    for folder in (_CNI_RESULTS, _CNI_RESULTS.parent):
         with suppress(OSError):  # there is none, or it is somebody's
             folder.rmdir()
 
@@ -306,8 +322,19 @@ def running() -> bool:
     return False
 
 
+def forget_lock() -> None:
+    """Remove the file of the lock, where no process holds a node.
+
+    Raises:
+        ConfigurationError: one does.
+
+    """
+    with _take_lock():  # who opens the file before it is gone can't lock it
+        _LOCK.unlink()
+
+
 def _take_lock() -> IO[str]:
-    file = Path("/run/fulltape-node.lock").open("w")  # noqa: SIM115 - held as long as the node
+    file = _LOCK.open("w")  # held as long as the node
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

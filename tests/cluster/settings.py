@@ -98,9 +98,12 @@ KUBE_PROXY: Mapping[str, Any] = {
     "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
 }
 
+POD_NETWORK_NAME = "fulltape-pods"
+"""Begins the names of what the CNI plugins note of this node's pods."""
+
 CNI: Mapping[str, Any] = {
     "cniVersion": "1.0.0",
-    "name": "pods",
+    "name": POD_NETWORK_NAME,
     "plugins": [
         {
             "type": "bridge",
