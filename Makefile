@@ -1,6 +1,6 @@
 # The commands of the repository; `make help` lists them. Each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests setup-cluster run test unit integration lint format bench images cluster demo-cluster cluster-down e2e chaos lock clean
+.PHONY: help setup setup-tests setup-cluster run test unit integration lint format bench images cluster demo-cluster cluster-down e2e e2e-short chaos lock clean
 
 BIN := .venv/bin
 FEED ?= examples/majors.yaml
@@ -57,6 +57,9 @@ setup-cluster: setup-tests
 
 e2e: setup-cluster ## Test everything on a cluster of the tests' own, or on the one of FULLTAPE_TEST_KUBECONFIG
 	$(BIN)/pytest --log-cli-level=INFO --durations=15 tests/e2e
+
+e2e-short: setup-cluster ## The same without what takes long: what continuous integration runs
+	$(BIN)/pytest --log-cli-level=INFO --durations=15 -m "not long" tests/e2e
 
 chaos: setup-cluster ## The faults of the end-to-end tests, each five times, and longer
 	FULLTAPE_CHAOS=full $(BIN)/pytest --log-cli-level=INFO tests/e2e/test_chaos.py

@@ -45,6 +45,7 @@ def test_kafka_may_die_and_come_back_on_its_volume(feed: Feed) -> None:
     feed.assert_right()
 
 
+@pytest.mark.long
 def test_pods_may_die_at_random_all_the_time(feed: Feed) -> None:
     chance = random.Random(20_261_123)
     end = time.monotonic() + _RANDOM_SECONDS
@@ -56,6 +57,7 @@ def test_pods_may_die_at_random_all_the_time(feed: Feed) -> None:
     feed.assert_right()
 
 
+@pytest.mark.long
 def test_a_producer_without_a_network_fetches_what_it_missed(feed: Feed) -> None:
     _needs_own_node(feed)
     for _ in range(_ROUNDS):
@@ -65,6 +67,7 @@ def test_a_producer_without_a_network_fetches_what_it_missed(feed: Feed) -> None
     feed.assert_right()
 
 
+@pytest.mark.long
 def test_spark_goes_on_once_the_volume_of_its_checkpoint_has_room_again(feed: Feed) -> None:
     _needs_own_node(feed)
     claim = feed.cluster.get("persistentvolumeclaim/majors-panes-0", f"--namespace={feed.namespace}")
@@ -81,6 +84,7 @@ def test_spark_goes_on_once_the_volume_of_its_checkpoint_has_room_again(feed: Fe
     feed.assert_right()
 
 
+@pytest.mark.long
 def test_the_pods_of_a_node_may_be_evicted(feed: Feed) -> None:
     for _ in range(_ROUNDS):
         evicted = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in feed.pods()}
@@ -95,6 +99,7 @@ def test_the_pods_of_a_node_may_be_evicted(feed: Feed) -> None:
     feed.assert_right()
 
 
+@pytest.mark.long
 def test_the_data_plane_does_not_notice_that_the_api_server_is_down(feed: Feed) -> None:
     plane = feed.cluster
     if not isinstance(plane, ControlPlane):
@@ -109,6 +114,7 @@ def test_the_data_plane_does_not_notice_that_the_api_server_is_down(feed: Feed) 
     feed.assert_right()
 
 
+@pytest.mark.long
 def test_a_feed_gets_ready_without_the_operator_that_made_it(feed: Feed) -> None:
     with feed.replacing_beside(OPERATOR_NAMESPACE, "app.kubernetes.io/name=fulltape-operator") as operator:
         _kill(feed.cluster, operator, OPERATOR_NAMESPACE)

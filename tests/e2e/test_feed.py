@@ -116,6 +116,7 @@ def test_an_upgrade_of_the_operator_touches_no_pod_of_a_feed(cluster: Cluster, h
     run_helm(cluster, helm, "test", "fulltape", f"--namespace={OPERATOR_NAMESPACE}")
 
 
+@pytest.mark.long
 def test_windows_and_alerts_may_change_and_producers_do_not_notice(feed: Feed) -> None:
     before = {pod["metadata"]["uid"] for pod in feed.pods("producer")}
     spec = feed.live()["spec"]
@@ -127,6 +128,7 @@ def test_windows_and_alerts_may_change_and_producers_do_not_notice(feed: Feed) -
     feed.assert_right()
 
 
+@pytest.mark.long
 def test_another_image_is_rolled_out_with_every_trade_once(cluster: Cluster, helm: Path, feed: Feed) -> None:
     if not isinstance(cluster, Node):
         pytest.skip("a cluster that is named has the images that it has")
@@ -143,6 +145,7 @@ def test_another_image_is_rolled_out_with_every_trade_once(cluster: Cluster, hel
     feed.assert_right()
 
 
+@pytest.mark.long
 def test_a_suspended_feed_runs_nothing_and_goes_on_with_every_trade(feed: Feed) -> None:
     with feed.suspended():
         assert feed.condition("ProducersReady")["reason"] == "Suspended"
@@ -163,6 +166,7 @@ def test_who_has_no_rights_sees_nothing(feed: Feed) -> None:
         feed.cluster.kubectl("get", "cryptofeeds", "--all-namespaces", "--as=system:serviceaccount:data:default")
 
 
+@pytest.mark.long
 def test_a_second_feed_elsewhere_lives_takes_another_product_and_dies_by_itself(cluster: Cluster, feed: Feed) -> None:
     other = Feed(cluster, "single", "research")
     other.apply(products=["BTC-USD"], analytics=None, alerts=[], alertmanagers=[])

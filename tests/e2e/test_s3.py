@@ -8,7 +8,7 @@ from tests.cluster.demo import give_s3_credentials, install_s3, make_namespace
 from tests.control_plane.plane import Cluster
 from tests.e2e.feeds import Feed
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 _BUCKET = "checkpoints"
 

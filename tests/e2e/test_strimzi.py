@@ -17,7 +17,7 @@ from tests.cluster.jobs import FILES, run_job
 from tests.control_plane.plane import Cluster
 from tests.e2e.feeds import PATIENCE_SECONDS, Feed, assert_complete
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 _LIST_TOPICS = Path(__file__).with_name("list_topics.py")
 _KAFKA: dict[str, Any] = {
