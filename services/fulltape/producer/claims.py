@@ -277,7 +277,8 @@ class TapeReader:
                     raise KafkaUnavailableError("told to stop while looking for the end of the tape")
                 if now - quiet_since > _READ_SECONDS:
                     raise KafkaUnavailableError(
-                        f"the end of {min(starts).topic} was not readable within {_READ_SECONDS:g} s"
+                        f"the end of {min(starts).topic} was not readable within {_READ_SECONDS:g} s; if that stays "
+                        "so, a transaction hangs there: find it with kafka-transactions.sh find-hanging, and abort it"
                     )
                 if now - shown > _PROGRESS_SECONDS:
                     shown = now
