@@ -206,14 +206,14 @@ class Feed:
         analytics = self.live()["spec"].get("analytics") or {}
         return [str(Duration(window).us // 1_000_000) for window in analytics.get("windows", ())]
 
-    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for a condition; the API server may be away meanwhile.
 
         Raises:
             AssertionError: it did not come; says how the feed and its pods stand.
 
         """
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + patience_seconds
         while True:
             try:
                 if condition():
@@ -223,7 +223,7 @@ class Feed:
             else:
                 said = ""
             if time.monotonic() > deadline:
-                raise AssertionError(f"waited {PATIENCE_SECONDS:g} s for {what}; {said}\n{self._how_it_stands()}")
+                raise AssertionError(f"waited {patience_seconds:g} s for {what}; {said}\n{self._how_it_stands()}")
             time.sleep(0.5)
 
     def _how_it_stands(self) -> str:
