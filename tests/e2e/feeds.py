@@ -160,10 +160,16 @@ class Feed:
     def assert_right(self) -> None:
         """Read the whole tape and all windows, in a pod: every trade is there once and in order, and in its windows.
 
+        Of a feed that is new it is waited for the first windows.
+
         Raises:
             AssertionError: something is missing, twice or wrong; says what.
 
         """
+        self.wait_until(self._has_windows_that_are_right, "windows to compare")
+
+    def _has_windows_that_are_right(self) -> bool:
+        """Compare all; tell whether there were windows, where the feed has any."""
         programs = {
             "audit": ["fulltape", "audit", f"{self.name}.trades", f"--bootstrap-servers={BOOTSTRAP_SERVERS}", "--json"]
         }
@@ -171,10 +177,11 @@ class Feed:
             programs["windows"] = ["python3", f"{FILES}/{_CHECK.name}", self.name, BOOTSTRAP_SERVERS, *lengths]
         said = run_job(self.cluster, programs, PATIENCE_SECONDS, {_CHECK.name: _CHECK.read_text()})
         assert_complete(said["audit"], self.live()["spec"]["products"])
-        if "windows" in said:
-            windows = json.loads(said["windows"].splitlines()[-1])
-            assert windows["windows"]
-            assert (windows["absent"], windows["wrong"]) == (0, 0), windows
+        if "windows" not in said:
+            return True
+        windows = json.loads(said["windows"].splitlines()[-1])
+        assert (windows["absent"], windows["wrong"]) == (0, 0), windows
+        return bool(windows["windows"])
 
     def ask(self, service: str, path: str) -> Any:
         """Return what a Service beside Kafka answers, as JSON says it.
