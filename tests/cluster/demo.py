@@ -54,7 +54,7 @@ def install_surroundings(cluster: Cluster, rate: int) -> None:
         rate: trades/s of the exchange.
 
     """
-    cluster.kubectl("apply", "--server-side", f"--filename={ensure_crds()}")
+    cluster.install_crds([ensure_crds()])
     make_namespace(cluster, DATA_NAMESPACE)
     _give_program(cluster, "prometheus", DATA_NAMESPACE)
     for name in ("kafka", "exchange", "alertmanager", "prometheus"):

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -96,6 +96,22 @@ class Cluster:
         """
         return json.loads(self.kubectl("get", *arguments, "--output=json"))
 
+    def install_crds(self, files: Iterable[Path]) -> None:
+        """Apply CustomResourceDefinitions and wait until the API server answers for their kinds.
+
+        Args:
+            files: files and folders of them.
+
+        Raises:
+            KubectlError: one was refused, or is not answered for within a minute.
+
+        """
+        named = [f"--filename={path}" for path in files]
+        self.kubectl("apply", "--server-side", "--force-conflicts", *named)
+        # Waiting for a condition fails where there is no status to look at yet.
+        self.kubectl("wait", "--for=jsonpath={.status.conditions}", "--timeout=60s", *named)
+        self.kubectl("wait", "--for=condition=Established", "--timeout=60s", *named)
+
     def kubeconfig_for(self, service_account: str, namespace: str) -> Path:
         """Return a kubeconfig that opens the cluster as a service account, for a day.
 
@@ -153,11 +169,7 @@ class ControlPlane(Cluster):
             self._start_etcd()
             self._start_server()
             if self._crds:
-                files = [f"--filename={path}" for path in self._crds]
-                self.kubectl("apply", "--server-side", *files)
-                # Waiting for a condition fails where there is no status to look at yet.
-                self.kubectl("wait", "--for=jsonpath={.status.conditions}", "--timeout=60s", *files)
-                self.kubectl("wait", "--for=condition=Established", "--timeout=60s", *files)
+                self.install_crds(self._crds)
             self._start_controllers()
             self._until("kube-controller-manager", self._has_accounts)
         except BaseException:

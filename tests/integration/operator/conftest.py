@@ -121,5 +121,4 @@ def _install_absent(cluster: Cluster, crds: list[Path]) -> None:
                 pass
             else:
                 continue
-        cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={path}")
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"--filename={path}")
+        cluster.install_crds([path])

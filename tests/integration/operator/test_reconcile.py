@@ -56,8 +56,7 @@ def test_without_the_kind_of_topics_what_runs_goes_on_nothing_is_begun_and_all_h
     assert not plane.get("statefulsets,deployments", "--namespace=later")["items"]
 
     (strimzi,) = (path for path in crds if path.stem == "kafka.strimzi.io_kafkatopics")
-    plane.kubectl("apply", "--server-side", f"--filename={strimzi}")
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"--filename={strimzi}")
+    plane.install_crds([strimzi])
     for feed in (running, later):
         eventually(partial(is_made, feed), f"all is made in {feed.namespace}")
         events = plane.get("events.events.k8s.io", f"--namespace={feed.namespace}")["items"]
@@ -90,8 +89,7 @@ def test_streams_run_on_where_their_platform_names_a_spark_operator_that_the_clu
         assert "deletionTimestamp" not in feed.child("deployment", "majors-panes-0")["metadata"]
 
         (crd,) = (path for path in crds if path.stem == "sparkoperator.k8s.io_sparkapplications")
-        plane.kubectl("apply", "--server-side", f"--filename={crd}")
-        plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"--filename={crd}")
+        plane.install_crds([crd])
         eventually(lambda: plane.get(STREAMS, space)["items"], "the stream goes over to it")
         left = plane.get("deployments", space)["items"]
         assert not [one for one in left if one["metadata"]["name"] == "majors-panes-0"]
