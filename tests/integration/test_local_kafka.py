@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from fulltape.errors import ConfigurationError
 from fulltape.kafka import ClientConfiguration, TopicSpec, ensure_topics
-from fulltape.local.kafka import EmbeddedKafka
+from fulltape.local.kafka import EmbeddedKafka, server_properties
 from fulltape.local.security import USER
 
 pytestmark = pytest.mark.integration
@@ -146,6 +146,26 @@ def test_acknowledged_transactions_survive_kill_9_and_an_orderly_restart(kept: E
     kept.restart()
     assert kept.bootstrap_servers == servers
     assert read_all(servers) == list(range(30))
+
+
+def test_a_broker_that_has_run_for_long_is_fenced_after_its_death_like_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its registration is then in a snapshot of the metadata, which Kafka otherwise writes after an hour."""
+
+    def with_snapshots(*arguments: Any, **options: Any) -> dict[str, str | int]:
+        return {**server_properties(*arguments, **options), "metadata.log.max.snapshot.interval.ms": 500}
+
+    monkeypatch.setattr("fulltape.local.kafka.server_properties", with_snapshots)
+    # A broker whose predecessor is not fenced waits for the end of its session, which takes longer than this start may.
+    with EmbeddedKafka(start_seconds=40) as broker:
+        metadata = broker.data / "log" / "__cluster_metadata-0"
+        create_topic(broker.bootstrap_servers)
+        wait_for(lambda: len(list(metadata.glob("*.checkpoint"))) > 1, "snapshots of the metadata")
+        produce_in_transactions(broker.bootstrap_servers, range(10))
+        broker.kill()
+        broker.restart()
+        wait_for_numbers(broker.bootstrap_servers, 10)
 
 
 def test_two_brokers_run_side_by_side_and_share_nothing(kafka: EmbeddedKafka, kept: EmbeddedKafka) -> None:

@@ -336,7 +336,7 @@ class EmbeddedKafka:
             self._check(process, deadline)
 
     def _fence_the_dead(self, flags: list[str], deadline: float) -> None:
-        """After a crash, run the controller alone until it has taken the leadership from the broker that died.
+        """After a crash, run the controller alone until it has durably taken the leadership from the broker that died.
 
         Started as usual, a broker that was killed believes that it leads what it led before. Its coordinator loads the
         transactions whose commit was acknowledged and not yet marked in the topics, and can't deliver the markers, as
@@ -347,7 +347,7 @@ class EmbeddedKafka:
         process = self._spawn(
             [
                 flags[0],
-                "-Dfulltape.controller.level=INFO",
+                "-Dfulltape.controller.level=DEBUG",
                 *flags[1:],
                 "kafka.Kafka",
                 str(self.data / "controller.properties"),
@@ -510,17 +510,33 @@ def controller_properties(data: Path, port: int) -> Mapping[str, str | int]:
 
 
 def no_broker_leads(log: str) -> bool:
-    """Tell from a controller's log (level INFO) whether it is active and the last known broker is fenced, or none is.
+    """Tell from a controller's log (level DEBUG) whether it is active and the last known broker is durably fenced.
 
-    The controller logs each registration record as it replays or writes it: ``fenced`` is a boolean in the record of a
-    registration, and 1, -1 or 0 (fenced, unfenced, no change) in that of a change.
+    True also where no broker is known. The controller logs each registration record as it replays or writes it:
+    ``fenced`` is a boolean in the record of a registration, and 1, -1 or 0 (fenced, unfenced, no change) in that of a
+    change. One that it writes is lost if it stops before the record is committed, which it logs with the offset.
     """
-    if "Performing controller activation" not in log:
+    active = log.find("Performing controller activation")
+    if active < 0:
         return False
-    states = re.findall(
-        r"Replayed (?:RegisterBroker|BrokerRegistrationChange)Record.*\bfenced=(true|false|1|-1)\b", log
+    states = list(
+        re.finditer(
+            r"Replayed (?:initial )?(?:RegisterBroker|BrokerRegistrationChange)Record.*\bfenced=(true|false|1|-1)\b",
+            log,
+        )
     )
-    return not states or states[-1] in {"true", "1"}
+    if not states:
+        return True
+    last = states[-1]
+    if last[1] not in {"true", "1"}:
+        return False
+    if last.start() < active:  # replayed from the disk
+        return True
+    written = re.compile(r"Read-write operation .* when the log reaches offset (\d+)").search(log, last.end())
+    if written is None:
+        return False
+    committed = re.compile(r"Completing purgatory items up to offset (\d+)").findall(log, written.end())
+    return any(int(offset) >= int(written[1]) for offset in committed)
 
 
 def _render(settings: Mapping[str, str | int]) -> str:

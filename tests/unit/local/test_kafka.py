@@ -100,8 +100,14 @@ def test_a_broker_that_is_not_started_says_so() -> None:
 
 
 ACTIVE = "WARN QuorumController: [QuorumController id=1] Performing controller activation.\n"
-REGISTERED = "INFO ClusterControlManager: Replayed RegisterBrokerRecord establishing a new incarnation of broker 1: "
-REGISTERED += "RegisterBrokerRecord(brokerId=1, brokerEpoch=12, rack=null, fenced=true, inControlledShutdown=false)\n"
+REGISTRATION = "RegisterBrokerRecord(brokerId=1, brokerEpoch=12, rack=null, fenced=true, inControlledShutdown=false)\n"
+FIRST = f"INFO ClusterControlManager: Replayed initial RegisterBrokerRecord for broker 1: {REGISTRATION}"
+AGAIN = "INFO ClusterControlManager: Replayed RegisterBrokerRecord establishing a new incarnation of broker 1: "
+AGAIN += REGISTRATION
+SNAPSHOT = FIRST.replace("fenced=true", "fenced=false")
+"""A snapshot holds what the records before it came to: a broker at work is registered as such."""
+WRITTEN = "DEBUG QuorumController: Read-write operation maybeFenceStaleBroker(7) will be completed when the log reaches"
+WRITTEN += " offset 18.\n"
 
 
 def changed(fenced: int) -> str:
@@ -111,18 +117,28 @@ def changed(fenced: int) -> str:
     )
 
 
+def committed(offset: int) -> str:
+    return f"DEBUG QuorumController: Completing purgatory items up to offset {offset} and epoch 2.\n"
+
+
 @pytest.mark.parametrize(
     ("log", "nobody"),
     [
         ("", False),
-        (REGISTERED + changed(-1), False),  # still replaying
+        (FIRST + changed(-1), False),  # still replaying
         (ACTIVE, True),  # the crash came before the first registration
-        (REGISTERED + ACTIVE, True),
-        (REGISTERED + changed(-1) + changed(0) + ACTIVE, False),
-        (REGISTERED + changed(-1) + ACTIVE + changed(1), True),
-        (REGISTERED + changed(-1) + changed(1) + REGISTERED + changed(-1) + ACTIVE, False),
+        (FIRST + ACTIVE, True),
+        (SNAPSHOT + ACTIVE, False),
+        (FIRST + changed(-1) + changed(0) + ACTIVE, False),
+        (FIRST + changed(-1) + changed(1) + AGAIN + changed(-1) + ACTIVE, False),
+        (FIRST + changed(-1) + changed(1) + AGAIN + ACTIVE, True),
         (changed(1) + ACTIVE + changed(0), True),  # 0 is no change
+        (SNAPSHOT + ACTIVE + committed(16) + changed(1), False),
+        (SNAPSHOT + ACTIVE + changed(1) + WRITTEN, False),
+        (SNAPSHOT + ACTIVE + changed(1) + WRITTEN + committed(16), False),
+        (SNAPSHOT + ACTIVE + changed(1) + WRITTEN + committed(16) + committed(18), True),
+        (SNAPSHOT + ACTIVE + changed(1) + WRITTEN + committed(19), True),
     ],
 )
-def test_a_dead_broker_leads_until_the_active_controller_has_fenced_it(log: str, *, nobody: bool) -> None:
+def test_a_dead_broker_leads_until_the_active_controller_has_durably_fenced_it(log: str, *, nobody: bool) -> None:
     assert no_broker_leads(log) is nobody
