@@ -37,7 +37,6 @@ def test_a_killed_pod_comes_back_and_no_trade_is_lost(feed: Feed, component: str
     feed.assert_right()
 
 
-@pytest.mark.long
 def test_kafka_may_die_and_come_back_on_its_volume(feed: Feed) -> None:
     for _ in range(_ROUNDS):
         with feed.replacing_beside(DATA_NAMESPACE, "app=kafka") as pod:
