@@ -187,7 +187,9 @@ class ProductWindows:
         while end < stop and self._ticker_ids.get(end + line.base, -1) < own:
             end += 1
         line.rows[_SPREAD, at:end] = spread
-        self._quietly_dirty = min(self._quietly_dirty, second)
+        # Of windows that ended before the watermark the panes may be forgotten: they stay as they are.
+        oldest = second if self.newest is None else max(second, self.newest - self._watermark)
+        self._quietly_dirty = min(self._quietly_dirty, oldest)
         if second < self.newest_end - self._slide:
             self._baselines = [(-1, {})] * len(self._sizes)
 

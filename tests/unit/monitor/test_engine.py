@@ -146,6 +146,21 @@ def test_a_ticker_that_comes_late_stands_over_what_windows_told_meanwhile() -> N
     assert [update.window.measures["spread"] for update in updates] == [2 / 3] * 3
 
 
+def test_a_ticker_older_than_the_watermark_changes_no_window_whose_panes_are_forgotten() -> None:
+    """A product that nobody traded for long has one: an exchange tells it first to whoever subscribes."""
+    clock = Clock()
+    engine = Engine(make_feed(["BTC-USD"], windows=["10s", "60s"], watermark="100s"), clock)
+    market = Market()
+    for second in range(400):
+        send(engine, market.pane(NOON + second, 1))
+        list(engine.collect(everything=True))
+    quote = b'{"type":"ticker","product":"BTC-USD","trade_id":1000300,"best_bid":"1","best_ask":"2","time_us":%d}'
+    engine.take_tickers([quote % ((NOON + 250) * SECOND_US)])
+    updates = list(engine.collect(everything=True))
+    assert [update.window.trades for update in updates] == [10, 60] * 101
+    assert ends(updates)[::2] == list(range(300, 401))
+
+
 def test_corrections_are_not_shown_to_rules() -> None:
     engine, _ = engine_of("BTC-USD")
     market = Market()
