@@ -1,8 +1,9 @@
 """Holds every window of a feed against its tape: ``python3 check_windows.py FEED BOOTSTRAP_SERVERS SECONDS...``.
 
 It runs in a pod, as a file of its own. What a window must say is summed up anew from the tape's trades, second by
-second, in exact decimals; windows of the newest seconds may still come, and are waited for. Prints one JSON object:
-how many windows were compared, and examples of those that are wrong or absent.
+second, in exact decimals; windows of the newest seconds may still come, and are waited for. Of a length with a plus
+behind it, which the feed was given later, windows must be there from the first of them on. Prints one JSON object: how
+many windows were compared, and examples of those that are wrong or absent, with when each version was published.
 """
 
 import json
@@ -102,31 +103,40 @@ def said(window: Window) -> Sums | None:
     return Sums(window.trades, *exact, *prices, first_id, window.last_id)
 
 
-def compare(wanted: dict[tuple[str, int, int], Sums], messages: list[bytes]) -> dict[str, Any]:
+def compare(wanted: dict[tuple[str, int, int], Sums], messages: list[bytes], later: set[int]) -> dict[str, Any]:
     """Hold the newest version of each window against what it must say."""
     decode = msgspec.json.Decoder(Window).decode
-    newest = {}
+    versions: defaultdict[tuple[str, int, int], list[Window]] = defaultdict(list)
     for message in messages:
         window = decode(message)
         length = (window.end_us - window.start_us) // _SECOND_US
-        newest[window.product, length, window.end_us // _SECOND_US] = window
-    absent = [key for key in wanted if key not in newest]
-    found = {key: said(newest[key]) for key in wanted if key in newest}
-    wrong = [(key, found[key], wanted[key]) for key in found if found[key] != wanted[key]]
+        versions[window.product, length, window.end_us // _SECOND_US].append(window)
+    begins = {(product, length): end for product, length, end in sorted(versions, reverse=True) if length in later}
+    due = [(product, length, end) for product, length, end in wanted if end >= begins.get((product, length), 0)]
+    absent = [key for key in due if key not in versions]
+    wrong = [key for key in due if key in versions and said(versions[key][-1]) != wanted[key]]
     return {
-        "windows": len(wanted),
+        "windows": len(due),
         "absent": len(absent),
         "wrong": len(wrong),
-        "examples": [repr(one) for one in (*absent[:_EXAMPLES], *wrong[:_EXAMPLES])],
+        "examples": [
+            {"window": key, "wanted": repr(wanted[key]), "versions": [_outline(one) for one in versions.get(key, ())]}
+            for key in (*absent[:_EXAMPLES], *wrong[:_EXAMPLES])
+        ],
     }
+
+
+def _outline(window: Window) -> dict[str, int]:
+    return {"trades": window.trades, "last_id": window.last_id, "published_us": window.published_us}
 
 
 def main(feed: str, servers: str, *lengths: str) -> None:
     """Compare until all is right, or for a minute."""
-    wanted = expected(read(f"{feed}.trades", servers), list(map(int, lengths)))
+    wanted = expected(read(f"{feed}.trades", servers), [int(length.removesuffix("+")) for length in lengths])
+    later = {int(length.removesuffix("+")) for length in lengths if length.endswith("+")}
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        result = compare(wanted, read(f"{feed}.windows", servers))
+        result = compare(wanted, read(f"{feed}.windows", servers), later)
         if not (result["absent"] or result["wrong"]) or time.monotonic() > deadline:
             break
     sys.stdout.write(json.dumps(result))

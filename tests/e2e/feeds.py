@@ -45,6 +45,7 @@ class Feed:
         # For what is asked again and again: each kubectl would take half a second of CPU from the programs of the feed.
         api = config.new_client_from_config(str(cluster.kubeconfig))
         self._core, self._custom = client.CoreV1Api(api), client.CustomObjectsApi(api)
+        self._first_windows: Collection[str] = ()
 
     def apply(self, **spec: Any) -> None:
         """Make or change it: the feed of the manifests with other fields of its spec."""
@@ -52,6 +53,7 @@ class Feed:
         manifest = yaml.safe_load((MANIFESTS / "feed.yaml").read_text())
         manifest["metadata"] |= {"name": self.name, "namespace": self.namespace}
         manifest["spec"] |= spec
+        self._first_windows = (manifest["spec"]["analytics"] or {}).get("windows", ())
         self.cluster.kubectl("apply", "--filename=-", input=yaml.safe_dump(manifest))
 
     def patch(self, spec: Mapping[str, Any]) -> None:
@@ -180,7 +182,7 @@ class Feed:
         if "windows" not in said:
             return True
         windows = json.loads(said["windows"].splitlines()[-1])
-        assert (windows["absent"], windows["wrong"]) == (0, 0), windows
+        assert (windows["absent"], windows["wrong"]) == (0, 0), f"{windows}\n{self._monitor_said()}"
         return bool(windows["windows"])
 
     def ask(self, service: str, path: str) -> Any:
@@ -210,8 +212,13 @@ class Feed:
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def _window_seconds(self) -> list[str]:
+        """Return the lengths of its windows, with a plus behind those that it was given later."""
         analytics = self.live()["spec"].get("analytics") or {}
-        return [str(Duration(window).us // 1_000_000) for window in analytics.get("windows", ())]
+        windows = {window: Duration(window).us // 1_000_000 for window in analytics.get("windows", ())}
+        return [f"{seconds}" if window in self._first_windows else f"{seconds}+" for window, seconds in windows.items()]
+
+    def _monitor_said(self) -> str:
+        return self._kubectl("logs", f"--selector={self._selector('monitor')}", "--tail=30")
 
     def wait_until(self, condition: Callable[[], bool], what: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for a condition; the API server may be away meanwhile.
