@@ -2,7 +2,6 @@
 
 import gc
 import json
-import os
 import random
 import resource
 import signal
@@ -13,11 +12,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import Any, Protocol
 
 import pytest
 from click.testing import CliRunner
@@ -37,6 +35,70 @@ from tests.redshift.server import ROLE, StandIn
 pytestmark = pytest.mark.integration
 
 _DEADLINE_SECONDS = 60.0
+
+
+_LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({}, resource.RLIM_INFINITY)); "
+_PROGRAM = "from fulltape.warehouse.cli import load_command; load_command()"
+_FEED = f"""
+apiVersion: fulltape.dev/v1alpha1
+kind: CryptoFeed
+metadata: {{name: test}}
+spec:
+  exchange: Coinbase
+  products: [BTC-USD]
+  channels: [matches]
+  kafka: {{bootstrapServers: 'localhost:9092', topics: {{prefix: {FEED}}}}}
+  warehouse:
+    every: 1s
+    redshift: {{secretRef: {{name: redshift}}}}
+    staging: {{uri: "s3://tape-staging/unused", iamRole: "{ROLE}"}}
+"""
+
+
+class Start(Protocol):
+    """Starts a loader's process, which may write no file larger than so; the test's end kills it."""
+
+    def __call__(
+        self, warehouse: Warehouse, port: int = 0, *, most_bytes: int = resource.RLIM_INFINITY
+    ) -> "subprocess.Popen[str]": ...
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Give what starts loaders."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_one(
+        warehouse: Warehouse, port: int = 0, *, most_bytes: int = resource.RLIM_INFINITY
+    ) -> subprocess.Popen[str]:
+        folder = tmp_path / f"loader-{len(started)}"
+        folder.mkdir()
+        feed = folder / "feed.yaml"
+        feed.write_text(_FEED)
+        environment = {**plain_environment(), **warehouse.environment, "FULLTAPE_STAGING": warehouse.staging.uri}
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    _LIMITED.format(most_bytes) + _PROGRAM,
+                    "--feed",
+                    str(feed),
+                    "--port",
+                    str(port),
+                ],
+                env=environment,
+                stderr=log,
+                text=True,
+            )
+        process.log = folder / "log"  # type: ignore[attr-defined]
+        started.append(process)
+        return process
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def _address(stand_in: StandIn, **changes: Any) -> Address:
@@ -226,7 +288,7 @@ def test_the_reason_is_from_redshifts_own_error_view(redshift: Warehouse) -> Non
     assert aside.reason.startswith(f"s3://{redshift.staging.uri.removeprefix('s3://')}/files/trades/{name}")
 
 
-def test_loaders_at_the_same_time_load_each_row_once(warehouse: Warehouse) -> None:
+def test_loaders_at_the_same_time_load_each_row_once(warehouse: Warehouse, start: Start) -> None:
     for number in range(30):
         stage(warehouse.staging, number, [trade(number + 1)])
     failures: list[BaseException] = []
@@ -238,17 +300,15 @@ def test_loaders_at_the_same_time_load_each_row_once(warehouse: Warehouse) -> No
             failures.append(problem)
 
     threads = [threading.Thread(target=run) for _ in range(1 if warehouse.engine == "duck" else 3)]
-    processes = [_start(warehouse) for _ in range(2)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(_DEADLINE_SECONDS)
-        _until(lambda: len(_rows(warehouse)) >= 30)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    processes = [start(warehouse) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(_DEADLINE_SECONDS)
+    _until(lambda: len(_rows(warehouse)) >= 30)
+    for process in processes:
+        process.kill()
+        process.wait()
     assert not failures
     assert _ids(warehouse) == list(range(1, 31))
     assert len(warehouse.ask("SELECT batch FROM fulltape.ledger")) == 30
@@ -334,20 +394,18 @@ def test_a_lost_connection_is_told_and_the_next_pass_goes_on(redshift: Warehouse
     assert _ids(redshift) == [1, 2]
 
 
-def test_a_killed_loader_leaves_all_of_a_load_or_nothing(warehouse: Warehouse, tmp_path: Path) -> None:
+def test_a_killed_loader_leaves_all_of_a_load_or_nothing(warehouse: Warehouse, start: Start) -> None:
     chance = random.Random(7)
     total = 0
     for _ in range(10):
         for _ in range(3):
             stage(warehouse.staging, total, [trade(total + number + 1) for number in range(200)], files=2)
             total += 200
-        loader = _start(warehouse)
-        try:
-            _until(lambda process=loader: _answers(process))
-            time.sleep(chance.uniform(0.0, 0.4))  # the point of death is what is random here
-        finally:
-            loader.send_signal(signal.SIGKILL)
-            loader.wait()
+        loader = start(warehouse)
+        _until(lambda process=loader: _answers(process))
+        time.sleep(chance.uniform(0.0, 0.4))  # the point of death is what is random here
+        loader.send_signal(signal.SIGKILL)
+        loader.wait()
         rows = _rows(warehouse)
         ledger = _until_answered(lambda: warehouse.ask("SELECT SUM(batch_rows) FROM fulltape.ledger"))[0][0] or 0
         assert len(rows) == ledger
@@ -356,97 +414,49 @@ def test_a_killed_loader_leaves_all_of_a_load_or_nothing(warehouse: Warehouse, t
 
 
 def test_a_killed_database_loses_nothing_that_was_loaded_and_the_loader_goes_on(
-    redshift: Warehouse, postgres: Postgres
+    redshift: Warehouse, postgres: Postgres, start: Start
 ) -> None:
     chance = random.Random(11)
     total = 0
-    loader = _start(redshift)
-    try:
-        for _ in range(4):
-            for _ in range(3):
-                stage(redshift.staging, total, [trade(total + number + 1) for number in range(200)], files=2)
-                total += 200
-            time.sleep(chance.uniform(0.3, 1.5))  # the point of death is what is random here
-            postgres.kill()
-            postgres.start()
-        _until(lambda: len(_rows(redshift)) == total)
-        loader.terminate()
-        assert loader.wait(30) == 0
-    finally:
-        loader.kill()
-        loader.wait()
+    loader = start(redshift)
+    for _ in range(4):
+        for _ in range(3):
+            stage(redshift.staging, total, [trade(total + number + 1) for number in range(200)], files=2)
+            total += 200
+        time.sleep(chance.uniform(0.3, 1.5))  # the point of death is what is random here
+        postgres.kill()
+        postgres.start()
+    _until(lambda: len(_rows(redshift)) == total)
+    loader.terminate()
+    assert loader.wait(30) == 0
     assert _ids(redshift) == list(range(1, total + 1))
 
 
-def test_the_service_shows_what_it_did_and_that_it_is_ready(warehouse: Warehouse) -> None:
+def test_the_service_shows_what_it_did_and_that_it_is_ready(warehouse: Warehouse, start: Start) -> None:
     stage(warehouse.staging, 0, [trade(1), trade(2)])
     port = free_port()
-    loader = _start(warehouse, port)
-    try:
-        _until(lambda: _answers(loader) and _get(port, "/readyz") == "ok\n")
-        assert 'fulltape_warehouse_rows_total{kind="trades"} 2.0' in _get(port, "/metrics")
-        assert _get(port, "/healthz") == "ok\n"
-        loader.terminate()
-        assert loader.wait(30) == 0
-    finally:
-        loader.kill()
-        loader.wait()
+    loader = start(warehouse, port)
+    _until(lambda: _answers(loader) and _get(port, "/readyz") == "ok\n")
+    assert 'fulltape_warehouse_rows_total{kind="trades"} 2.0' in _get(port, "/metrics")
+    assert _get(port, "/healthz") == "ok\n"
+    loader.terminate()
+    assert loader.wait(30) == 0
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost_or_half_done(duck: Warehouse) -> None:
+def test_a_full_disk_is_told_and_nothing_is_lost_or_half_done(duck: Warehouse, start: Start) -> None:
     chance = random.Random(3)
     rows = [trade(number) | {"sequence": chance.getrandbits(62)} for number in range(1, 30_001)]
     stage(duck.staging, 0, rows)
     port = free_port()
     file = Path(duck.environment["FULLTAPE_WAREHOUSE"])
-    loader = _start(duck, port, most_bytes=file.stat().st_size + 100_000)
-    try:
-        _until(lambda: _answers(loader) and "no room" in _get(port, "/readyz"))
-        assert not duck.staging.quarantined("trades")
-        resource.prlimit(loader.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        _until(lambda: _get(port, "/readyz") == "ok\n")
-    finally:
-        loader.kill()
-        loader.wait()
+    loader = start(duck, port, most_bytes=file.stat().st_size + 100_000)
+    _until(lambda: _answers(loader) and "no room" in _get(port, "/readyz"))
+    assert not duck.staging.quarantined("trades")
+    resource.prlimit(loader.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    _until(lambda: _get(port, "/readyz") == "ok\n")
+    loader.kill()
+    loader.wait()
     assert _ids(duck) == [row["trade_id"] for row in rows]
-
-
-_LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({}, resource.RLIM_INFINITY)); "
-_PROGRAM = "from fulltape.warehouse.cli import load_command; load_command()"
-
-
-def _start(warehouse: Warehouse, port: int = 0, *, most_bytes: int = resource.RLIM_INFINITY) -> subprocess.Popen[str]:
-    """Start a loader that can write no file larger than so."""
-    folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"fulltape-test-{uuid4().hex}"
-    folder.mkdir()
-    feed = folder / "feed.yaml"
-    feed.write_text(_FEED)
-    environment = {**plain_environment(), **warehouse.environment, "FULLTAPE_STAGING": warehouse.staging.uri}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _LIMITED.format(most_bytes) + _PROGRAM, "--feed", str(feed), "--port", str(port)],
-            env=environment,
-            stderr=log,
-            text=True,
-        )
-    process.log = folder / "log"  # type: ignore[attr-defined]
-    return process
-
-
-_FEED = f"""
-apiVersion: fulltape.dev/v1alpha1
-kind: CryptoFeed
-metadata: {{name: test}}
-spec:
-  exchange: Coinbase
-  products: [BTC-USD]
-  channels: [matches]
-  kafka: {{bootstrapServers: 'localhost:9092', topics: {{prefix: {FEED}}}}}
-  warehouse:
-    every: 1s
-    redshift: {{secretRef: {{name: redshift}}}}
-    staging: {{uri: "s3://tape-staging/unused", iamRole: "{ROLE}"}}
-"""
 
 
 def _answers(process: Any) -> bool:
