@@ -15,6 +15,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "fulltape.labels" -}}
 {{ include "fulltape.selector" . }}
 app.kubernetes.io/component: operator
+{{ include "fulltape.commonLabels" . }}
+{{- end -}}
+
+{{/* The labels of what is not the operator's own. */}}
+{{- define "fulltape.commonLabels" -}}
 app.kubernetes.io/part-of: fulltape
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
