@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPart
 from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]  # its documented names
 
 from fulltape.errors import ConfigurationError
-from fulltape.kafka import ClientConfiguration, patiently, unavailable
+from fulltape.kafka import ClientConfiguration, offsets_since, patiently, unavailable
 from fulltape.messages import UNDECODABLE, Gap, Trade
 
 _TIMEOUT_SECONDS = 15.0
@@ -107,13 +107,13 @@ class Tape:
             }
         )
         try:
-            times = [TopicPartition(self.topic, number, since_us // 1000) for number in range(self.partitions)]
-            found = patiently(lambda: consumer.offsets_for_times(times, timeout=_TIMEOUT_SECONDS))
+            found = offsets_since(consumer, self.topic, range(self.partitions), since_us // 1000, _TIMEOUT_SECONDS)
             offsets, newest_us = {}, -1
-            for place in found:
+            for partition, begun in found.items():
+                place = TopicPartition(self.topic, partition)
                 low, high = patiently(partial(consumer.get_watermark_offsets, place, timeout=_TIMEOUT_SECONDS))
-                offset = place.offset if place.offset >= 0 else high
-                offsets[str(place.partition)] = offset
+                offset = high if begun is None else begun
+                offsets[str(partition)] = offset
                 newest_us = max(newest_us, _newest_before(consumer, place, max(low, offset - _LOOK_BACK), offset))
         except KafkaException as error:
             raise unavailable(error.args[0], self._configuration, _TIMEOUT_SECONDS) from error

@@ -9,6 +9,7 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fulltape.errors import ConfigurationError, FulltapeError, KafkaUnavailableError
+from fulltape.kafka import offsets_since
 
 _CONNECT_SECONDS = 15.0
 _SILENT_SECONDS = 30.0
@@ -115,13 +116,10 @@ class WholeTopic:
             }
             if not self._since_us:
                 return spans
-            for place in places:
-                place.offset = self._since_us // 1000  # where the client looks for the time
-            begun = self._consumer.offsets_for_times(places, timeout=_CONNECT_SECONDS)
-            ends = {partition: end for partition, (_, end) in spans.items()}
-            return {  # where nothing has been written since, the offset is negative
-                place.partition: (place.offset if place.offset >= 0 else ends[place.partition], ends[place.partition])
-                for place in begun
+            begins = offsets_since(self._consumer, self._topic, spans, self._since_us // 1000, _CONNECT_SECONDS)
+            return {
+                partition: (end if (begin := begins[partition]) is None else begin, end)
+                for partition, (_, end) in spans.items()
             }
         except KafkaException as problem:
             raise KafkaUnavailableError(f"can't read {self._topic}: {problem}") from None

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from fulltape.dashboard.market import ALERTS_KEPT, HISTORY_US, TRADES_KEPT, Batch, is_gap
 from fulltape.errors import ConfigurationError, KafkaUnavailableError
-from fulltape.kafka import patiently
+from fulltape.kafka import offsets_since, patiently
 from fulltape.topics import Topics
 
 LOG = logging.getLogger(__name__)
@@ -145,17 +145,13 @@ class Source:
             return max(int(future.result().timestamp) for future in found.values())
 
         since_ms = patiently(newest) - (HISTORY_US + _MARGIN_US) // 1000
-        wanted = [TopicPartition(topic, partition, max(0, since_ms)) for partition in spans]
-        places: list[TopicPartition] = patiently(
-            lambda: self._consumer.offsets_for_times(wanted, timeout=_TIMEOUT_SECONDS)
-        )
         begins = []
-        for place in places:
-            first, end = spans[place.partition]
-            begin = end if place.offset < 0 else max(first, place.offset)
+        for partition, offset in offsets_since(self._consumer, topic, spans, since_ms, _TIMEOUT_SECONDS).items():
+            first, end = spans[partition]
+            begin = end if offset is None else max(first, offset)
             if begin < end:
-                self._history[place.partition] = end
-            begins.append(TopicPartition(topic, place.partition, begin))
+                self._history[partition] = end
+            begins.append(TopicPartition(topic, partition, begin))
         return begins
 
     def _tails(self) -> list[TopicPartition]:

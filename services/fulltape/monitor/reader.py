@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fulltape.errors import ConfigurationError, KafkaUnavailableError
-from fulltape.kafka import patiently
+from fulltape.kafka import offsets_since, patiently
 
 LOG = logging.getLogger(__name__)
 
@@ -72,14 +72,14 @@ def offsets_at(consumer: Consumer, places: list[Place], time_ms: int) -> dict[Pl
         KafkaException: no broker answered.
 
     """
-    if not places:  # which librdkafka calls an invalid argument
-        return {}
-    wanted = [TopicPartition(topic, partition, max(0, time_ms)) for topic, partition in places]
-    found = {
-        (place.topic, place.partition): place.offset
-        for place in patiently(lambda: consumer.offsets_for_times(wanted, timeout=_TIMEOUT_SECONDS))
-    }
-    return {place: offset if offset >= 0 else ends_of(consumer, [place])[place] for place, offset in found.items()}
+    offsets = {}
+    for topic in dict.fromkeys(topic for topic, _ in places):
+        partitions = [partition for other, partition in places if other == topic]
+        found = offsets_since(consumer, topic, partitions, time_ms, _TIMEOUT_SECONDS)
+        for partition, offset in found.items():
+            place = topic, partition
+            offsets[place] = offset if offset is not None else ends_of(consumer, [place])[place]
+    return offsets
 
 
 def ends_of(consumer: Consumer, places: list[Place]) -> dict[Place, int]:
