@@ -3,12 +3,13 @@
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from fulltape.bench.stage import (
     FeedOptions,
@@ -31,6 +32,8 @@ from tests.unit.monitor.market import Market, make_feed
 pytestmark = pytest.mark.integration
 
 PRODUCTS = ("BTC-USD", "ETH-USD")
+PARTITIONS = 3
+_FILLERS = 10_000 * PARTITIONS
 _encode = msgspec.json.Encoder().encode
 Key = tuple[str, str, int]
 
@@ -71,7 +74,7 @@ class Stage:
         consumer = Consumer(
             {"bootstrap.servers": self.broker.bootstrap_servers, "group.id": "test", "enable.partition.eof": True}
         )
-        places = [TopicPartition(topic, number, 0) for number in consumer.list_topics(topic).topics[topic].partitions]
+        places = self._places(topic)
         consumer.assign(places)
         values, ended = [], 0
         while ended < len(places):
@@ -83,6 +86,34 @@ class Stage:
                 ended += 1
         consumer.close()
         return values
+
+    def send_filler(self, count: int) -> None:
+        """Write so many messages to each partition of the panes that a start reads them in more than one piece."""
+        topic = self.feed.topics.panes
+        for place in self._places(topic):
+            for _ in range(count):
+                self._producer.produce(topic, b"filler", b"filler", place.partition)
+            assert self._producer.flush(30) == 0
+
+    def _places(self, topic: str) -> list[TopicPartition]:
+        numbers = self._producer.list_topics(topic).topics[topic].partitions
+        return [TopicPartition(topic, number, 0) for number in numbers]
+
+    def delete_panes(self) -> Callable[[], None]:
+        """Return what deletes the panes that are there now."""
+        servers = {"bootstrap.servers": self.broker.bootstrap_servers}
+        places = self._places(self.feed.topics.panes)
+        consumer = Consumer({**servers, "group.id": "test"})
+        for place in places:
+            place.offset = consumer.get_watermark_offsets(place, timeout=10)[1]
+        consumer.close()
+
+        def delete() -> None:
+            client = AdminClient(servers)
+            for deleted in client.delete_records(places).values():
+                deleted.result()
+
+        return delete
 
     def windows(self) -> dict[Key, Window]:
         """Return the last version of every window."""
@@ -221,6 +252,37 @@ def test_a_killed_monitor_goes_on_to_the_same_windows_and_no_alert_is_lost_or_do
     for product in PRODUCTS:
         states = [alert.state for alert in stage.alerts("Busy") if alert.product == product]
         assert states == ["firing", "resolved"] * 5, states
+
+
+def test_a_start_knows_panes_of_which_compaction_has_left_a_late_writing_alone(stage: Stage) -> None:
+    since = start_second()
+    day = market_of(170, 7, since)
+    late = [message for message in day[84] if isinstance(message, Pane) and message.product == "BTC-USD"]
+    early = [[message for message in messages if message not in late] for messages in day[:140]]
+    panes = [message for messages in early for message in messages if isinstance(message, Pane)]
+    newest = {(pane.product, pane.start_us): pane for pane in panes}
+    # A stream that continues from its checkpoint writes panes once more. Of every second one that writing is left.
+    once, again = ([one for one in newest.values() if one.start_us // SECOND_US % 2 == odd] for odd in (0, 1))
+    left = len(once) + _FILLERS + len(again)
+    monitor = stage.monitor()
+    monitor.wait_ready()
+    for messages in early:
+        stage.send(messages)
+    delete = stage.delete_panes()
+    stage.send(once)
+    stage.send_filler(_FILLERS // PARTITIONS)
+    stage.send(again)
+    wait_until(lambda: monitor.metric("fulltape_panes_total") == len(panes) + left, "all panes are read")
+    assert monitor.terminate() == 0
+    delete()
+
+    monitor = stage.monitor()
+    monitor.wait_ready()
+    stage.send(late)
+    wait_until(lambda: monitor.metric("fulltape_panes_total") == left + len(late), "the late pane is read")
+    for messages in day[140:]:
+        stage.send(messages)
+    wait_for_windows(stage, day, since)
 
 
 def test_a_successor_fences_the_monitor_before_it(stage: Stage) -> None:

@@ -237,10 +237,12 @@ class MonitorService:
         starts |= offsets_at(consumer, tickers, told_ms)
         limits = {place: offset for place, offset in offsets.items() if place in starts}
         reader = Reader(consumer, {place: min(start, limits.get(place, start)) for place, start in starts.items()})
+        # Brought in by their time once all are there: of panes that were written once more compaction may have left the
+        # later writing alone, which stands behind panes that they precede by more than the watermark.
         while not reader.reached(limits) and not self._stopping.is_set():
             self._take(reader.read(_IDLE_SECONDS, limits))
-            engine.run_clock(alone=False)
-            engine.skip()
+        engine.run_clock(alone=False)
+        engine.skip()
         reader.positions |= limits
         if tickers:
             self._read_back_spreads(since_ms)
