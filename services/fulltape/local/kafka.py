@@ -532,11 +532,10 @@ def no_broker_leads(log: str) -> bool:
         return False
     if last.start() < active:  # replayed from the disk
         return True
-    written = re.compile(r"Read-write operation .* when the log reaches offset (\d+)").search(log, last.end())
-    if written is None:
-        return False
-    committed = re.compile(r"Completing purgatory items up to offset (\d+)").findall(log, written.end())
-    return any(int(offset) >= int(written[1]) for offset in committed)
+    after = log[last.end() :]
+    written = re.search(r"Read-write operation .* when the log reaches offset (\d+)", after)
+    committed = re.findall(r"Completing purgatory items up to offset (\d+)", after)
+    return written is not None and any(int(offset) >= int(written[1]) for offset in committed)
 
 
 def _render(settings: Mapping[str, str | int]) -> str:
