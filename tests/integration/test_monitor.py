@@ -3,7 +3,7 @@
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,8 +32,7 @@ from tests.unit.monitor.market import Market, make_feed
 pytestmark = pytest.mark.integration
 
 PRODUCTS = ("BTC-USD", "ETH-USD")
-PARTITIONS = 3
-_FILLERS = 10_000 * PARTITIONS
+_FILLERS = 10_000
 _encode = msgspec.json.Encoder().encode
 Key = tuple[str, str, int]
 
@@ -87,33 +86,34 @@ class Stage:
         consumer.close()
         return values
 
-    def send_filler(self, count: int) -> None:
-        """Write so many messages to each partition of the panes that a start reads them in more than one piece."""
+    def send_filler(self) -> int:
+        """Write so much to each partition of the panes that a start reads them in more than one piece; return it."""
         topic = self.feed.topics.panes
-        for place in self._places(topic):
-            for _ in range(count):
+        places = self._places(topic)
+        for place in places:
+            for _ in range(_FILLERS):
                 self._producer.produce(topic, b"filler", b"filler", place.partition)
             assert self._producer.flush(30) == 0
+        return _FILLERS * len(places)
 
     def _places(self, topic: str) -> list[TopicPartition]:
         numbers = self._producer.list_topics(topic).topics[topic].partitions
         return [TopicPartition(topic, number, 0) for number in numbers]
 
-    def delete_panes(self) -> Callable[[], None]:
-        """Return what deletes the panes that are there now."""
-        servers = {"bootstrap.servers": self.broker.bootstrap_servers}
+    def pane_ends(self) -> list[TopicPartition]:
+        """Return where each partition of the panes ends now."""
         places = self._places(self.feed.topics.panes)
-        consumer = Consumer({**servers, "group.id": "test"})
+        consumer = Consumer({"bootstrap.servers": self.broker.bootstrap_servers, "group.id": "test"})
         for place in places:
             place.offset = consumer.get_watermark_offsets(place, timeout=10)[1]
         consumer.close()
+        return places
 
-        def delete() -> None:
-            client = AdminClient(servers)
-            for deleted in client.delete_records(places).values():
-                deleted.result()
-
-        return delete
+    def delete_before(self, places: list[TopicPartition]) -> None:
+        """Delete all records before these places."""
+        client = AdminClient({"bootstrap.servers": self.broker.bootstrap_servers})
+        for deleted in client.delete_records(places).values():
+            deleted.result()
 
     def windows(self) -> dict[Key, Window]:
         """Return the last version of every window."""
@@ -263,18 +263,17 @@ def test_a_start_knows_panes_of_which_compaction_has_left_a_late_writing_alone(s
     newest = {(pane.product, pane.start_us): pane for pane in panes}
     # A stream that continues from its checkpoint writes panes once more. Of every second one that writing is left.
     once, again = ([one for one in newest.values() if one.start_us // SECOND_US % 2 == odd] for odd in (0, 1))
-    left = len(once) + _FILLERS + len(again)
     monitor = stage.monitor()
     monitor.wait_ready()
     for messages in early:
         stage.send(messages)
-    delete = stage.delete_panes()
+    ends = stage.pane_ends()
     stage.send(once)
-    stage.send_filler(_FILLERS // PARTITIONS)
+    left = len(once) + stage.send_filler() + len(again)
     stage.send(again)
     wait_until(lambda: monitor.metric("fulltape_panes_total") == len(panes) + left, "all panes are read")
     assert monitor.terminate() == 0
-    delete()
+    stage.delete_before(ends)
 
     monitor = stage.monitor()
     monitor.wait_ready()
