@@ -18,7 +18,7 @@ app.kubernetes.io/component: operator
 {{ include "fulltape.commonLabels" . }}
 {{- end -}}
 
-{{/* The labels of what is not the operator's own. */}}
+{{/* The labels that all objects of the chart have. */}}
 {{- define "fulltape.commonLabels" -}}
 app.kubernetes.io/part-of: fulltape
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

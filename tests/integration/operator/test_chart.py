@@ -95,6 +95,13 @@ def test_the_chart_s_pods_satisfy_the_restricted_standard(
             admit(spec | {"securityContext": {}})
 
 
+def test_what_the_chart_s_test_asks_is_the_operator_and_not_the_test_itself(helm: Callable[..., str]) -> None:
+    found = manifests(helm("template", "release", CHART))
+    asked = found["Service", "release-operator"]["spec"]["selector"].items()
+    assert asked <= found["Deployment", "release-operator"]["spec"]["template"]["metadata"]["labels"].items()
+    assert not asked <= found["Pod", "release-operator-test"]["metadata"]["labels"].items()
+
+
 @pytest.mark.parametrize(
     ("value", "made"),
     [
