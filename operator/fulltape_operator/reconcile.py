@@ -21,6 +21,7 @@ from fulltape_operator.desired.child import PREFIX, Key, Manifest, Stage
 from fulltape_operator.desired.copies import copy_of
 from fulltape_operator.desired.kafka import copied_secrets, required_secrets, strimzi_namespace
 from fulltape_operator.desired.route import ROUTES
+from fulltape_operator.echoes import Echoes
 from fulltape_operator.events import Events
 from fulltape_operator.finalize import Finalizer
 from fulltape_operator.observed import FeedKey, Observed, version_of
@@ -72,10 +73,18 @@ class Reconciler:
     """Makes passes. It keeps nothing that a restart would miss: what it remembers only saves work."""
 
     def __init__(
-        self, cluster: Cluster, observed: Observed, platform: Platform, events: Events, readings: Readings
+        self,
+        cluster: Cluster,
+        observed: Observed,
+        echoes: Echoes,
+        *,
+        platform: Platform,
+        events: Events,
+        readings: Readings,
     ) -> None:
         self._cluster = cluster
         self._observed = observed
+        self._echoes = echoes
         self._platform = platform
         self._events = events
         self._readings = readings
@@ -207,8 +216,11 @@ class Reconciler:
             return
         if rehearsal:
             return
+        known = self._observed.children(feed).get(key)
         self._observed.see(live)
         seen = self._observed.children(feed).get(key)
+        if seen is not None and seen is not known:
+            self._echoes.await_one(key, seen.version)
         if seen is not None and seen.digest != wanted.digest:
             # The server keeps it in another form than we wrote; to apply it again would change nothing.
             _log.info("%s is kept in another form than it was applied in", key)

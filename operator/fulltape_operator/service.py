@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from fulltape.errors import FulltapeError
 from fulltape.telemetry import probes
 from fulltape_operator.cluster import ApiError, Cluster, connection
+from fulltape_operator.echoes import Echoes
 from fulltape_operator.events import Events
 from fulltape_operator.leader import Leader
 from fulltape_operator.metrics import OperatorMetrics
@@ -68,9 +69,12 @@ class _Operator:
         self._observed = Observed()
         self._queue: WorkQueue[FeedKey] = WorkQueue()
         self._readings = Readings(self._observed)
-        self._watches = Watches(cluster, self._observed, self._queue, settings.namespaces)
+        echoes = Echoes()
+        self._watches = Watches(cluster, self._observed, echoes, self._queue, settings.namespaces)
         events = Events(cluster)
-        self._reconciler = Reconciler(cluster, self._observed, settings.platform, events, self._readings)
+        self._reconciler = Reconciler(
+            cluster, self._observed, echoes, platform=settings.platform, events=events, readings=self._readings
+        )
         self._registry = CollectorRegistry()
         self._metrics = OperatorMetrics(self._registry, cluster, self._observed, self._queue, self._leader)
 

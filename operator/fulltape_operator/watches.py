@@ -14,6 +14,7 @@ import kopf
 
 from fulltape_operator.cluster import CHILDREN, FEEDS, PODS, ApiError, Cluster, Resource
 from fulltape_operator.desired.child import FEED_LABEL, Key, Manifest
+from fulltape_operator.echoes import Echoes
 from fulltape_operator.observed import FeedKey, Observed, version_of
 from fulltape_operator.queue import WorkQueue
 
@@ -24,6 +25,8 @@ _LIST_SECONDS = 600.0
 _RELIST_SECONDS = 2.0
 """After kopf had to list something anew: longer than it waits between its tries, so that it is done with all else."""
 _RETRY_SECONDS = 2.0
+_ECHO_SECONDS = 5.0
+"""It is looked this often whether what was written is told of."""
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0)
 
 _log = logging.getLogger(__name__)
@@ -69,10 +72,16 @@ class Watches:
     """Watches feeds and their children; `namespaces` is empty for the whole cluster."""
 
     def __init__(
-        self, cluster: Cluster, observed: Observed, queue: WorkQueue[FeedKey], namespaces: Sequence[str]
+        self,
+        cluster: Cluster,
+        observed: Observed,
+        echoes: Echoes,
+        queue: WorkQueue[FeedKey],
+        namespaces: Sequence[str],
     ) -> None:
         self._cluster = cluster
         self._observed = observed
+        self._echoes = echoes
         self._queue = queue
         self._namespaces = namespaces
         self._scopes: Sequence[str | None] = namespaces or [None]
@@ -115,21 +124,41 @@ class Watches:
                     await asyncio.sleep(_RELIST_SECONDS)
 
     async def run(self) -> None:
-        """Watch until the process is told to end."""
+        """Watch until the process is told to end; begin anew where a watch turns out to be missing."""
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(kopf.login_via_client)
         kopf.on.event(FEEDS.group, FEEDS.version, FEEDS.plural, registry=registry)(self._on_feed)
         settings = _settings(self._children, self._backoff)
         for resource in self._children:
             kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)(self._on_child)
-        await kopf.operator(
-            registry=registry,
-            settings=settings,
-            standalone=True,
-            clusterwide=not self._namespaces,
-            namespaces=self._namespaces,
-            ready_flag=self._watching,
-        )
+        blind = asyncio.Event()
+        while True:
+            guard = asyncio.create_task(self._until_blind(blind))
+            try:
+                await kopf.operator(
+                    registry=registry,
+                    settings=settings,
+                    standalone=True,
+                    clusterwide=not self._namespaces,
+                    namespaces=self._namespaces,
+                    ready_flag=self._watching,
+                    stop_flag=blind,
+                )
+            finally:
+                guard.cancel()
+            if not blind.is_set():
+                return
+            blind.clear()
+            self._watching.clear()
+            self._echoes.forget()
+
+    async def _until_blind(self, blind: asyncio.Event) -> None:
+        while not blind.is_set():
+            await asyncio.sleep(_ECHO_SECONDS)
+            # While requests fail, kopf knows that it sees nothing, and goes on by itself.
+            if not self._backoff.failing and (kinds := self._echoes.silent()):
+                _log.warning("no watch tells of what was written of %s: all begin anew", ", ".join(sorted(kinds)))
+                blind.set()
 
     async def _list_everything(self) -> None:
         # Only what was known before a list was asked for, and is not in it, is gone: it may have been made since.
@@ -168,6 +197,7 @@ class Watches:
 
     async def _on_child(self, event: Any, **_: Any) -> None:
         live: Manifest = event["object"]
+        self._echoes.hear(_child_key(live), version_of(live))
         if event["type"] is None:
             self._relisted.set()
         if event["type"] != "DELETED":

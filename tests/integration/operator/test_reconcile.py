@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fulltape_operator.platform import Platform
+from tests.control_plane.discovery import hiding
 from tests.control_plane.plane import ControlPlane
 from tests.integration.operator.processes import OperatorProcess, eventually
 from tests.integration.operator.test_feeds import Feed
@@ -65,6 +66,25 @@ def test_without_the_kind_of_topics_what_runs_goes_on_nothing_is_begun_and_all_h
     plane.kubectl("delete", "kafkatopic", "majors.trades", "--namespace=later")
     eventually(later.is_complete, "topics are watched again")
     assert operator.is_running(), "and it is the same process still"
+
+
+def test_a_kind_that_the_api_server_told_of_too_late_to_be_watched_is_watched_once_what_was_written_shows_it(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    feed = Feed(plane, "default")
+    with (
+        hiding(plane, "kafka.strimzi.io", tmp_path) as way,
+        OperatorProcess(way.kubeconfig, tmp_path, lease_namespace="default") as operator,
+    ):
+        eventually(lambda: "Unresolved resources" in operator.log(), "it looked for kinds in vain")
+        feed.apply()
+        eventually(feed.is_complete, "the feed is made")
+        way.hidden = False
+        eventually(lambda: "no watch tells of what was written of KafkaTopic" in operator.log(), "it is found out")
+        plane.kubectl("delete", "kafkatopic", "majors.trades", "--namespace=default")
+        eventually(feed.is_complete, "topics are watched")
+        assert operator.log().count("all begin anew") == 1, "and once is enough"
+        operator.stop()
 
 
 def test_streams_run_on_where_their_platform_names_a_spark_operator_that_the_cluster_lacks(

@@ -7,6 +7,7 @@ from typing import Any
 
 from fulltape_operator.cluster import FEEDS, ApiError, Cluster, Resource
 from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Key, Manifest
+from fulltape_operator.echoes import Echoes
 from fulltape_operator.observed import FeedKey, Observed
 from fulltape_operator.queue import WorkQueue
 from fulltape_operator.watches import Watches
@@ -48,7 +49,7 @@ class Lists(Cluster):
 async def listing(lists: Lists) -> AsyncIterator[tuple[Observed, WorkQueue[FeedKey], Watches]]:
     """Have everything listed now and then, without kopf."""
     observed, queue = Observed(), WorkQueue[FeedKey]()
-    watches = Watches(lists, observed, queue, [])
+    watches = Watches(lists, observed, Echoes(), queue, [])
     task = asyncio.create_task(watches.list_now_and_then())
     await asyncio.sleep(1)
     yield observed, queue, watches
