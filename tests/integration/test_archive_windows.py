@@ -47,7 +47,7 @@ def expected_windows(stage: Stage) -> dict[tuple[str, int, int], Window]:
 def stored_windows(stage: Stage) -> dict[tuple[str, int, int], dict[str, Any]]:
     rows = stage.rows("windows")
     found = {(row["product"], row["window_seconds"], micros(row["window_start"])): row for row in rows}
-    assert len(found) == len(rows)  # each once
+    assert len(found) == len(rows), f"each once; the archive said:\n{stage.said()}"
     return found
 
 
