@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from fulltape.feed.model import CryptoFeed
+from fulltape.feed.model import Analytics, CryptoFeed
 
 Component = Literal["producer", "panes", "monitor", "dashboard", "archive", "warehouse"]
 
@@ -79,11 +79,17 @@ def workloads(feed: CryptoFeed) -> tuple[Workload, ...]:
         return ()
     found = [_producer(shard) for shard in range(feed.spec.producer.replicas)]
     if (analytics := feed.spec.analytics) is not None:
-        found += [*(_panes(stream) for stream in range(analytics.replicas)), _MONITOR, _DASHBOARD]
+        found += [*(_panes(stream) for stream in range(analytics.replicas)), _monitor(feed, analytics), _DASHBOARD]
     if feed.spec.warehouse is not None:
         found += [_ARCHIVE, _WAREHOUSE]
     return tuple(found)
 
+
+_HOUR_BYTES = 2**20
+"""Of a product, what the monitor keeps of the hour that windows are compared with."""
+_SECOND_BYTES = 5 * 2**10
+"""Of a product, what it keeps of each second that a window may need again, with the sums over it: 3 to 4 KiB measured.
+A start holds all panes as they were read besides, up to as much again."""
 
 _LISTENS = ("--feed", "{feed}", "--host", "{host}")
 
@@ -113,15 +119,20 @@ def _panes(stream: int) -> Workload:
     )
 
 
-_MONITOR = Workload(
-    name="monitor",
-    component="monitor",
-    module="fulltape.cli",
-    arguments=("monitor", *_LISTENS, "--port", "{probes}"),
-    reads=frozenset({"products", "channels", "kafka", "analytics", "alerts", "alertmanagers"}),
-    memory_mib=256,
-    stop_seconds=10,
-)
+def _monitor(feed: CryptoFeed, analytics: Analytics) -> Workload:
+    longest_us = max(window.us for window in analytics.windows)
+    kept_seconds = (analytics.watermark.us + longest_us + analytics.slide.us) // 1_000_000
+    product_bytes = _HOUR_BYTES + kept_seconds * _SECOND_BYTES
+    return Workload(
+        name="monitor",
+        component="monitor",
+        module="fulltape.cli",
+        arguments=("monitor", *_LISTENS, "--port", "{probes}"),
+        reads=frozenset({"products", "channels", "kafka", "analytics", "alerts", "alertmanagers"}),
+        memory_mib=256 + len(feed.spec.products) * product_bytes // 2**20,
+        stop_seconds=10,
+    )
+
 
 _DASHBOARD = Workload(
     name="dashboard",

@@ -62,6 +62,20 @@ def test_each_replica_is_told_which_it_is_and_each_stream_keeps_its_own_state() 
     assert [name for name, workload in by_name.items() if workload.keeps_state] == ["panes-0", "panes-1"]
 
 
+def monitors_mib(products: int, analytics: str) -> int:
+    """Return what the monitor of so many products asks for."""
+    of = feed(f"  analytics: {analytics}")
+    many = of.spec.model_copy(update={"products": tuple(f"P{number}-USD" for number in range(products))})
+    return workloads(of.model_copy(update={"spec": many}))[2].memory_mib
+
+
+def test_the_monitor_asks_for_memory_by_its_products_and_by_how_long_their_windows_need_a_second() -> None:
+    measured_mib = {'{windows: ["1m", "5m"], watermark: 10m}': 3.4, '{windows: ["1m", "1h"], watermark: 10m}': 16.9}
+    for analytics, product_mib in measured_mib.items():
+        of_hundred_mib = monitors_mib(200, analytics) - monitors_mib(100, analytics)
+        assert 1 < of_hundred_mib / (100 * product_mib) < 2, analytics
+
+
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.yaml")))
 def test_of_every_example_names_are_unique_places_are_filled_in_and_probes_have_a_port(example: str) -> None:
     found = workloads(load_feed(EXAMPLES / example))
