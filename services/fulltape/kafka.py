@@ -7,14 +7,14 @@ it. No secret appears in a message or a repr.
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its documented names, which it does not list
     AdminClient,
     ConfigResource,
@@ -486,29 +486,6 @@ def patiently(ask: Callable[[], T], timeout_seconds: float = 15.0) -> T:
             if not (error.retriable() or error.code() in _PASSING) or time.monotonic() > deadline:
                 raise
         time.sleep(_POLL_SECONDS)
-
-
-def offsets_since(
-    consumer: Consumer, topic: str, partitions: Iterable[int], time_ms: int, timeout_seconds: float
-) -> dict[int, int | None]:
-    """Return the offset of the first message of each partition written at or after a time; None where none is.
-
-    Raises:
-        KafkaException: no broker answered, or one of the partitions could not be asked.
-
-    """
-    wanted = [TopicPartition(topic, partition, max(0, time_ms)) for partition in partitions]
-    if not wanted:  # which librdkafka calls an invalid argument
-        return {}
-
-    def ask() -> list[TopicPartition]:
-        found = consumer.offsets_for_times(wanted, timeout=timeout_seconds)
-        for place in found:
-            if place.error is not None:  # its offset is still the time that was asked for
-                raise KafkaException(place.error)
-        return found
-
-    return {place.partition: place.offset if place.offset >= 0 else None for place in patiently(ask)}
 
 
 def partition_of(key: str, partitions: int) -> int:

@@ -18,8 +18,9 @@ from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPart
 from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]  # its documented names
 
 from fulltape.errors import ConfigurationError
-from fulltape.kafka import ClientConfiguration, offsets_since, patiently, unavailable
+from fulltape.kafka import ClientConfiguration, patiently, unavailable
 from fulltape.messages import UNDECODABLE, Gap, Trade
+from fulltape.offsets import offsets_since
 
 _TIMEOUT_SECONDS = 15.0
 _LOOK_BACK = 2000
@@ -107,7 +108,7 @@ class Tape:
             }
         )
         try:
-            found = offsets_since(consumer, self.topic, range(self.partitions), since_us // 1000, _TIMEOUT_SECONDS)
+            found = offsets_since(self._configuration, self.topic, range(self.partitions), since_us // 1000)
             offsets, newest_us = {}, -1
             for partition, begun in found.items():
                 place = TopicPartition(self.topic, partition)

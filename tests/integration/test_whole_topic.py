@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Producer
 
 from fulltape.audit.reader import WholeTopic
 from fulltape.errors import ConfigurationError
-from fulltape.kafka import TopicSpec, ensure_topics, offsets_since
+from fulltape.kafka import TopicSpec, ensure_topics
 from fulltape.local.kafka import EmbeddedKafka
 
 pytestmark = pytest.mark.integration
@@ -62,17 +62,6 @@ def test_a_topic_that_is_still_is_read_to_its_end(settings: dict[str, str], topi
     with WholeTopic(settings, topic) as whole:
         values = [message.value() for message in whole.messages()]
     assert sorted(int(value or b"") for value in values) == list(range(100))
-
-
-def test_a_time_is_no_offset_where_a_partition_could_not_be_asked(settings: dict[str, str], topic: str) -> None:
-    consumer = Consumer({**settings, "group.id": topic})
-    try:
-        assert offsets_since(consumer, topic, range(_PARTITIONS), 1, 10.0) == {0: 0, 1: 0}
-        assert offsets_since(consumer, topic, range(_PARTITIONS), 2**42, 10.0) == {0: None, 1: None}
-        with pytest.raises(KafkaException, match="Unknown partition"):  # of one of them
-            offsets_since(consumer, topic, range(_PARTITIONS + 1), 1, 10.0)
-    finally:
-        consumer.close()
 
 
 def test_a_topic_that_is_written_to_all_the_time_is_read_to_what_was_its_end(

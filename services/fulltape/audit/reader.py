@@ -9,7 +9,7 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fulltape.errors import ConfigurationError, FulltapeError, KafkaUnavailableError
-from fulltape.kafka import offsets_since
+from fulltape.offsets import offsets_since
 
 _CONNECT_SECONDS = 15.0
 _SILENT_SECONDS = 30.0
@@ -31,6 +31,7 @@ class WholeTopic:
     """
 
     def __init__(self, kafka: Mapping[str, Any], topic: str, *, since_us: int = 0) -> None:
+        self._kafka = kafka
         self._topic = topic
         self._since_us = since_us
         self._consumer = Consumer(
@@ -116,7 +117,7 @@ class WholeTopic:
             }
             if not self._since_us:
                 return spans
-            begins = offsets_since(self._consumer, self._topic, spans, self._since_us // 1000, _CONNECT_SECONDS)
+            begins = offsets_since(self._kafka, self._topic, spans, self._since_us // 1000)
             return {
                 partition: (end if (begin := begins[partition]) is None else begin, end)
                 for partition, (_, end) in spans.items()

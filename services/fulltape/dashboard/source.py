@@ -12,7 +12,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from fulltape.dashboard.market import ALERTS_KEPT, HISTORY_US, TRADES_KEPT, Batch, is_gap
 from fulltape.errors import ConfigurationError, KafkaUnavailableError
-from fulltape.kafka import offsets_since, patiently
+from fulltape.kafka import patiently
+from fulltape.offsets import offsets_since
 from fulltape.topics import Topics
 
 LOG = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class Source:
 
         since_ms = patiently(newest) - (HISTORY_US + _MARGIN_US) // 1000
         begins = []
-        for partition, offset in offsets_since(self._consumer, topic, spans, since_ms, _TIMEOUT_SECONDS).items():
+        for partition, offset in offsets_since(self._kafka, topic, spans, since_ms).items():
             first, end = spans[partition]
             begin = end if offset is None else max(first, offset)
             if begin < end:

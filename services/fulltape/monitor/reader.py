@@ -14,7 +14,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fulltape.errors import ConfigurationError, KafkaUnavailableError
-from fulltape.kafka import offsets_since, patiently
+from fulltape.kafka import patiently
+from fulltape.offsets import offsets_since
 
 LOG = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def places_of(consumer: Consumer, topics: list[str]) -> list[Place]:
     return [(topic, partition) for topic in topics for partition in sorted(known[topic].partitions)]
 
 
-def offsets_at(consumer: Consumer, places: list[Place], time_ms: int) -> dict[Place, int]:
+def offsets_at(kafka: Mapping[str, Any], consumer: Consumer, places: list[Place], time_ms: int) -> dict[Place, int]:
     """Return the offset of the first message of each partition written at or after a time; its end where none is.
 
     Raises:
@@ -75,7 +76,7 @@ def offsets_at(consumer: Consumer, places: list[Place], time_ms: int) -> dict[Pl
     offsets = {}
     for topic in dict.fromkeys(topic for topic, _ in places):
         partitions = [partition for other, partition in places if other == topic]
-        found = offsets_since(consumer, topic, partitions, time_ms, _TIMEOUT_SECONDS)
+        found = offsets_since(kafka, topic, partitions, time_ms)
         for partition, offset in found.items():
             place = topic, partition
             offsets[place] = offset if offset is not None else ends_of(consumer, [place])[place]

@@ -222,19 +222,19 @@ class MonitorService:
 
         Where nothing was ever committed, all that the windows look back to is new.
         """
-        engine = self._engine
+        engine, kafka = self._engine, self._settings.kafka
         offsets, mark = ledger.committed(places)
         written_ms = mark.written_ms if mark is not None else int(time.time() * 1000)
         since_ms = written_ms - engine.horizon_seconds * 1000
         panes = [place for place in places if place[0] == self._topics.panes]
         # An hour of tickers is much to read; the spread of each past second stands in the windows too (see below).
-        starts = offsets_at(consumer, panes, since_ms)
+        starts = offsets_at(kafka, consumer, panes, since_ms)
         tickers = [place for place in places if place not in starts]
         if mark is None:
-            return Reader(consumer, starts | offsets_at(consumer, tickers, since_ms))
+            return Reader(consumer, starts | offsets_at(kafka, consumer, tickers, since_ms))
         # Of the last tickers windows may not tell yet: they are ahead of the panes, as far as those are behind.
         told_ms = max(since_ms, min(mark.written_ms, mark.clock * 1000) - _TICKERS_AGAIN_MS)
-        starts |= offsets_at(consumer, tickers, told_ms)
+        starts |= offsets_at(kafka, consumer, tickers, told_ms)
         limits = {place: offset for place, offset in offsets.items() if place in starts}
         reader = Reader(consumer, {place: min(start, limits.get(place, start)) for place, start in starts.items()})
         # Brought in by their time once all are there: of panes that were written once more compaction may have left the
@@ -253,12 +253,13 @@ class MonitorService:
 
     def _read_back_spreads(self, since_ms: int) -> None:
         """Take the spread of each past second from the windows, of the first size, that ended with it."""
-        consumer = reading_consumer(self._settings.kafka, self._name)
+        kafka = self._settings.kafka
+        consumer = reading_consumer(kafka, self._name)
         first_size = f"/{next(iter(self._engine.products.values())).sizes[0]}/".encode()
         try:
             places = places_of(consumer, [self._topics.windows])
             ends = ends_of(consumer, places)
-            reader = Reader(consumer, offsets_at(consumer, places, since_ms))
+            reader = Reader(consumer, offsets_at(kafka, consumer, places, since_ms))
             while not reader.reached(ends) and not self._stopping.is_set():
                 self._last_sign = time.monotonic()
                 for message in reader.read(_IDLE_SECONDS, ends):
