@@ -3,7 +3,8 @@
 It runs in a pod, as a file of its own. What a window must say is summed up anew from the tape's trades, second by
 second, in exact decimals; windows of the newest seconds may still come, and are waited for. Of a length with a plus
 behind it, which the feed was given later, windows must be there from the first of them on. Prints one JSON object: how
-many windows were compared, and examples of those that are wrong or absent, with when each version was published.
+many windows were compared, and examples of those that are wrong or absent, with when each version was published; of the
+first of them also the panes that are still there.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fulltape.audit.reader import WholeTopic
-from fulltape.messages import Gap, Trade, Window
+from fulltape.messages import Gap, Pane, Trade, Window
 
 _SECOND_US = 1_000_000
 _PATIENCE_SECONDS = 60.0
@@ -116,6 +117,7 @@ def compare(wanted: dict[tuple[str, int, int], Sums], messages: list[bytes], lat
     absent = [key for key in due if key not in versions]
     wrong = [key for key in due if key in versions and said(versions[key][-1]) != wanted[key]]
     return {
+        "first": next(iter((*absent, *wrong)), None),
         "windows": len(due),
         "absent": len(absent),
         "wrong": len(wrong),
@@ -130,6 +132,22 @@ def _outline(window: Window) -> dict[str, int]:
     return {"trades": window.trades, "last_id": window.last_id, "published_us": window.published_us}
 
 
+def panes_of(window: tuple[str, int, int], feed: str, servers: str) -> dict[int, list[str]]:
+    """Return by second the versions of a window's panes as they stand on their topic: where, when written, trades."""
+    product, length, end = window
+    decode = msgspec.json.Decoder(Pane).decode
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    with WholeTopic({"bootstrap.servers": servers}, f"{feed}.panes") as whole:
+        for message in whole.messages():
+            pane = decode(message.value() or b"")
+            second = pane.start_us // _SECOND_US
+            if pane.product == product and end - length <= second < end:
+                found[second].append(
+                    f"{message.partition()}/{message.offset()} at {message.timestamp()[1]}: {pane.trades}"
+                )
+    return {second: [*versions[:1], *versions[1:][-2:]] for second, versions in sorted(found.items())}
+
+
 def main(feed: str, servers: str, *lengths: str) -> None:
     """Compare until all is right, or for a minute."""
     wanted = expected(read(f"{feed}.trades", servers), [int(length.removesuffix("+")) for length in lengths])
@@ -139,6 +157,8 @@ def main(feed: str, servers: str, *lengths: str) -> None:
         result = compare(wanted, read(f"{feed}.windows", servers), later)
         if not (result["absent"] or result["wrong"]) or time.monotonic() > deadline:
             break
+    if result["first"]:
+        result["panes"] = panes_of(result["first"], feed, servers)
     sys.stdout.write(json.dumps(result))
 
 
