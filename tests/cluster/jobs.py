@@ -29,6 +29,7 @@ def run_job(
     *,
     namespace: str = DATA_NAMESPACE,
     secrets: Mapping[str, str] | None = None,
+    cpu: str = "0",
 ) -> dict[str, str]:
     """Run programs side by side and return what each printed, whether or not it failed.
 
@@ -39,6 +40,7 @@ def run_job(
         files: what the programs find in `FILES`, by name.
         namespace: the pod's.
         secrets: names of Secrets that the programs find in folders, by the folder's path.
+        cpu: what each program asks for: by nothing it gets what others leave.
 
     Raises:
         AssertionError: it did not end in time.
@@ -62,6 +64,7 @@ def run_job(
             "name": program,
             "image": f"localhost/fulltape:{TAG}",
             "command": list(command),
+            "resources": {"requests": {"cpu": cpu}},
             "securityContext": _LEAST,
             "volumeMounts": mounts,
         }
