@@ -59,9 +59,20 @@ def install_surroundings(cluster: Cluster, rate: int) -> None:
     _give_program(cluster, "prometheus", DATA_NAMESPACE)
     for name in ("kafka", "exchange", "alertmanager", "prometheus"):
         text = (MANIFESTS / f"{name}.yaml").read_text()
-        cluster.kubectl("apply", "--filename=-", input=text.replace("--rate=200", f"--rate={rate}"))
+        for at_200, at_rate in (("--rate=200", f"--rate={rate}"), *_cpu_at(rate)):
+            text = text.replace(at_200, at_rate)
+        cluster.kubectl("apply", "--filename=-", input=text)
     for workload in ("statefulset/kafka", "deployment/exchange", "deployment/alertmanager", "deployment/prometheus"):
         cluster.kubectl("rollout", "status", f"--namespace={DATA_NAMESPACE}", workload, "--timeout=100s")
+
+
+def _cpu_at(rate: int) -> list[tuple[str, str]]:
+    """Return what of the manifests, which are for 200 trades/s, another rate makes of the CPU that programs ask for.
+
+    Each asks for what it takes, as a core is shared by that while it is fought for; no more than a small node has.
+    """
+    more = min(rate, 2000) - 200
+    return [("cpu: 140m", f"cpu: {140 + more // 5}m"), ("cpu: 70m", f"cpu: {70 + more // 10}m")]
 
 
 def install_strimzi(cluster: Cluster) -> None:

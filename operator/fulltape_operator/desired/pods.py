@@ -24,10 +24,12 @@ STATE_FOLDER = "/var/lib/fulltape"
 _SCRATCH_FOLDER = "/tmp"  # noqa: S108 - a volume of the pod's own
 
 _SPARK_COMPONENTS = {"panes", "archive"}
-_PRODUCT_CPU_MILLIS = {"producer": 8, "monitor": 10, "dashboard": 4, "warehouse": 2}
-"""Of a core, for each product that a program reads: what a few hundred trades a second of it take. Spark's programs do
-not read which products there are, and are not restarted for one more."""
-_CPU_MILLIS = {"producer": 50, "panes": 500, "monitor": 50, "dashboard": 25, "archive": 500, "warehouse": 50}
+_CPU_MILLIS = {"producer": 150, "panes": 500, "monitor": 100, "dashboard": 25, "archive": 500, "warehouse": 50}
+"""Of a core: what a thousand trades a second take, most of which are of a few products. It is also the share that a
+program is left with where there are not cores enough for all, and trades wait for the one that has too little."""
+_PRODUCT_CPU_MILLIS = {"producer": 5, "monitor": 7, "dashboard": 4, "warehouse": 2}
+"""More of it for each product that a program reads. Spark's programs do not read which products there are, and are not
+restarted for one more."""
 _SCRATCH_MIB = {"panes": 2048, "archive": 2048}
 _START_SECONDS = {"panes": 300, "archive": 300}
 """Spark takes a minute or more until it answers on a busy machine."""
