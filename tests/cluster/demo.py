@@ -69,10 +69,10 @@ def install_surroundings(cluster: Cluster, rate: int) -> None:
 def _cpu_at(rate: int) -> list[tuple[str, str]]:
     """Return what of the manifests, which are for 200 trades/s, another rate makes of the CPU that programs ask for.
 
-    Each asks for what it takes, as a core is shared by that while it is fought for; no more than a small node has.
+    A core that is fought for is shared by what each asks for. All that runs must fit onto a node of two.
     """
     more = min(rate, 2000) - 200
-    return [("cpu: 140m", f"cpu: {140 + more // 5}m"), ("cpu: 70m", f"cpu: {70 + more // 10}m")]
+    return [("cpu: 140m", f"cpu: {140 + more // 10}m"), ("cpu: 70m", f"cpu: {70 + more // 30}m")]
 
 
 def install_strimzi(cluster: Cluster) -> None:
