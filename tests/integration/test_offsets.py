@@ -5,6 +5,7 @@ import time
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from fulltape.audit.reader import WholeTopic
 from fulltape.bench.stage import wait_until
@@ -42,18 +43,18 @@ def test_of_each_partition_it_is_the_first_record_of_that_time(settings: dict[st
 def test_it_is_found_where_compaction_has_left_the_segment_empty_that_was_written_then(
     settings: dict[str, str], topic_prefix: str
 ) -> None:
-    compacted = {
-        "cleanup.policy": "compact,delete",
-        "segment.bytes": str(_SEGMENT_BYTES),
-        "min.cleanable.dirty.ratio": "0.01",
-        "max.compaction.lag.ms": "1",
-    }
-    ensure_topics(settings, [TopicSpec(topic_prefix, 1, 1, compacted)])
+    segments = {"segment.bytes": str(_SEGMENT_BYTES), "min.cleanable.dirty.ratio": "0.01"}
+    ensure_topics(settings, [TopicSpec(topic_prefix, 1, 1, segments)])
     began_ms = time.time_ns() // 1_000_000
     producer = Producer({**settings, "queue.buffering.max.messages": 100_000})
     for number in range(9_000):  # three times the same keys, each time more than a segment
         producer.produce(topic_prefix, os.urandom(1000), str(number % 3000), timestamp=began_ms + number)
     assert producer.flush(60) == 0
+    # Not before: of what is half written compaction would leave other segments.
+    compact = ConfigEntry("cleanup.policy", "compact", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic_prefix, incremental_configs=[compact])
+    admin = AdminClient(settings)
+    admin.incremental_alter_configs([resource])[resource].result(30)
     consumer = Consumer({**settings, "group.id": topic_prefix})
 
     def broker_says(time_ms: int) -> int | None:
