@@ -5,7 +5,7 @@ later that it knows the kind. Who waits for news alone would never learn of it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from fulltape_operator.desired.child import Key
 
@@ -17,18 +17,22 @@ class Echoes:
     """What was written, and has not been told of yet.
 
     Args:
+        namespaces: those that are watched; none for all.
         now: a clock that never goes back, in seconds.
 
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, namespaces: Collection[str], now: Callable[[], float] = time.monotonic) -> None:
+        self._namespaces = namespaces
         self._now = now
         self._awaited: dict[Key, tuple[int, float]] = {}
         self._heard: dict[str, float] = {}
 
     def await_one(self, key: Key, version: int) -> None:
         """Expect to be told of an object at a version, or at a later one."""
-        self._awaited[key] = (version, self._now())
+        if not self._namespaces or key.namespace in self._namespaces:
+            _, since = self._awaited.get(key, (0, self._now()))
+            self._awaited[key] = (version, since)
 
     def hear(self, key: Key, version: int) -> None:
         """Take note that a watch told of an object, or of its end."""
@@ -37,7 +41,7 @@ class Echoes:
             del self._awaited[key]
 
     def silent(self) -> set[str]:
-        """Return the kinds of which an echo is overdue, and nothing else was told since: a watch that lags is none."""
+        """Return the kinds of which an echo is overdue and nothing else was told meanwhile, as by a watch that lags."""
         longest = self._now() - _PATIENCE_SECONDS
         return {
             key.kind
@@ -45,6 +49,6 @@ class Echoes:
             if max(since, self._heard.get(key.kind, since)) <= longest
         }
 
-    def forget(self) -> None:
-        """Expect nothing any more: the watches begin anew, with a list of all that there is."""
-        self._awaited.clear()
+    def forget(self, key: Key) -> None:
+        """Expect nothing any more of an object that is gone: its end may have come while its watch was broken off."""
+        self._awaited.pop(key, None)

@@ -69,7 +69,7 @@ class _Operator:
         self._observed = Observed()
         self._queue: WorkQueue[FeedKey] = WorkQueue()
         self._readings = Readings(self._observed)
-        echoes = Echoes()
+        echoes = Echoes(settings.namespaces)
         self._watches = Watches(cluster, self._observed, echoes, self._queue, settings.namespaces)
         events = Events(cluster)
         self._reconciler = Reconciler(
@@ -87,6 +87,7 @@ class _Operator:
             parts = {
                 "the watches": self._watches.run(),
                 "the lists": self._watches.list_now_and_then(),
+                "the look at the watches": self._watches.listen(),
                 "the Lease": self._leader.run(),
                 "the readings": self._read_now_and_then(),
                 **{f"worker {number}": self._work() for number in range(_WORKERS)},

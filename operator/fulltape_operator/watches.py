@@ -12,6 +12,7 @@ from typing import Any
 
 import kopf
 
+from fulltape.errors import FulltapeError
 from fulltape_operator.cluster import CHILDREN, FEEDS, PODS, ApiError, Cluster, Resource
 from fulltape_operator.desired.child import FEED_LABEL, Key, Manifest
 from fulltape_operator.echoes import Echoes
@@ -66,6 +67,10 @@ class _NoDifferences(kopf.DiffBaseStorage):
 
     def store(self, **_: Any) -> None:
         """Store nothing."""
+
+
+class WatchMissingError(FulltapeError):
+    """A kind is not watched, and nothing but a start of the process mends that."""
 
 
 class Watches:
@@ -124,41 +129,38 @@ class Watches:
                     await asyncio.sleep(_RELIST_SECONDS)
 
     async def run(self) -> None:
-        """Watch until the process is told to end; begin anew where a watch turns out to be missing."""
+        """Watch until the process is told to end."""
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(kopf.login_via_client)
         kopf.on.event(FEEDS.group, FEEDS.version, FEEDS.plural, registry=registry)(self._on_feed)
         settings = _settings(self._children, self._backoff)
         for resource in self._children:
             kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)(self._on_child)
-        blind = asyncio.Event()
-        while True:
-            guard = asyncio.create_task(self._until_blind(blind))
-            try:
-                await kopf.operator(
-                    registry=registry,
-                    settings=settings,
-                    standalone=True,
-                    clusterwide=not self._namespaces,
-                    namespaces=self._namespaces,
-                    ready_flag=self._watching,
-                    stop_flag=blind,
-                )
-            finally:
-                guard.cancel()
-            if not blind.is_set():
-                return
-            blind.clear()
-            self._watching.clear()
-            self._echoes.forget()
+        await kopf.operator(
+            registry=registry,
+            settings=settings,
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            ready_flag=self._watching,
+        )
 
-    async def _until_blind(self, blind: asyncio.Event) -> None:
-        while not blind.is_set():
+    async def listen(self) -> None:
+        """See that the watches tell of what is written, until cancelled.
+
+        Raises:
+            WatchMissingError: one does not. kopf looks for kinds only once a CRD has changed; a new process looks anew.
+
+        """
+        before: Collection[str] = ()
+        while True:
             await asyncio.sleep(_ECHO_SECONDS)
-            # While requests fail, kopf knows that it sees nothing, and goes on by itself.
-            if not self._backoff.failing and (kinds := self._echoes.silent()):
-                _log.warning("no watch tells of what was written of %s: all begin anew", ", ".join(sorted(kinds)))
-                blind.set()
+            # While requests fail, kopf knows that it sees nothing, and goes on by itself. What came meanwhile, as after
+            # a standstill of this process, it tells before the next look.
+            silent = set() if self._backoff.failing else self._echoes.silent()
+            if missing := silent.intersection(before):
+                raise WatchMissingError(f"no watch tells of what was written of {', '.join(sorted(missing))}")
+            before = silent
 
     async def _list_everything(self) -> None:
         # Only what was known before a list was asked for, and is not in it, is gone: it may have been made since.
@@ -176,6 +178,7 @@ class Watches:
                 self._observed.see(live)
             for child, version in children.items():
                 self._observed.lose(child, version)
+                self._echoes.forget(child)
         for key in self._observed.feeds:
             self._queue.add(key)
 

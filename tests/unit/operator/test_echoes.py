@@ -25,7 +25,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def echoes(clock: Clock) -> Echoes:
-    return Echoes(clock)
+    return Echoes([], clock)
 
 
 def test_where_nothing_is_awaited_no_watch_is_thought_missing(echoes: Echoes, clock: Clock) -> None:
@@ -61,8 +61,17 @@ def test_a_watch_that_lags_but_tells_is_not_missing(echoes: Echoes, clock: Clock
     assert echoes.silent() == {"KafkaTopic"}
 
 
-def test_what_was_awaited_of_watches_that_begin_anew_is_not_asked_of_the_new_ones(echoes: Echoes, clock: Clock) -> None:
+def test_who_is_written_again_and_again_is_still_overdue(echoes: Echoes, clock: Clock) -> None:
+    for version in (5, 6, 7):
+        echoes.await_one(TOPIC, version)
+        clock.seconds += 10
+    assert echoes.silent() == {"KafkaTopic"}
+
+
+def test_of_what_is_gone_or_is_in_no_watched_namespace_nothing_is_awaited(echoes: Echoes, clock: Clock) -> None:
     echoes.await_one(TOPIC, 5)
-    echoes.forget()
+    echoes.forget(TOPIC)
+    elsewhere = Echoes(["kafka"], clock)
+    elsewhere.await_one(TOPIC, 5)
     clock.seconds += 20
-    assert echoes.silent() == set()
+    assert echoes.silent() == elsewhere.silent() == set()

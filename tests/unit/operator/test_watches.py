@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from fulltape_operator.cluster import FEEDS, ApiError, Cluster, Resource
 from fulltape_operator.desired.child import FEED_LABEL, FEED_NAMESPACE_LABEL, Key, Manifest
 from fulltape_operator.echoes import Echoes
 from fulltape_operator.observed import FeedKey, Observed
 from fulltape_operator.queue import WorkQueue
-from fulltape_operator.watches import Watches
+from fulltape_operator.watches import Watches, WatchMissingError
 from tests.unit.operator.fake_time import in_fake_time
 
 FEED = FeedKey("markets", "majors")
@@ -49,7 +51,7 @@ class Lists(Cluster):
 async def listing(lists: Lists) -> AsyncIterator[tuple[Observed, WorkQueue[FeedKey], Watches]]:
     """Have everything listed now and then, without kopf."""
     observed, queue = Observed(), WorkQueue[FeedKey]()
-    watches = Watches(lists, observed, Echoes(), queue, [])
+    watches = Watches(lists, observed, Echoes([]), queue, [])
     task = asyncio.create_task(watches.list_now_and_then())
     await asyncio.sleep(1)
     yield observed, queue, watches
@@ -151,5 +153,26 @@ def test_requests_of_kopf_s_that_fail_again_and_again_are_counted_until_they_suc
             assert str(watches.ready()).startswith("2 watches fail")
             del first, second
             assert watches.ready() is None
+
+    in_fake_time(story())
+
+
+def test_a_watch_that_tells_nothing_of_what_was_written_ends_the_operator_and_no_outage_does() -> None:
+    async def story() -> None:
+        echoes = Echoes([], asyncio.get_running_loop().time)
+        watches = Watches(Lists(), Observed(), echoes, WorkQueue(), [])
+        listening = asyncio.create_task(watches.listen())
+        outage = iter(watches._backoff)
+        for _ in range(2):
+            next(outage)
+        echoes.await_one(SERVICE, 3)
+        await asyncio.sleep(100)
+        assert not listening.done(), "requests fail, which kopf knows"
+        del outage
+        await asyncio.sleep(5)
+        assert not listening.done(), "what came meanwhile may still be told"
+        await asyncio.sleep(6)
+        with pytest.raises(WatchMissingError, match="what was written of Service"):
+            await listening
 
     in_fake_time(story())
