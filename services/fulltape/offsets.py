@@ -11,6 +11,7 @@ from fulltape.kafka import patiently
 
 _TIMEOUT_SECONDS = 15.0
 _POLL_SECONDS = 0.1
+_END, _TIMED_OUT = KafkaError._PARTITION_EOF, KafkaError._TIMED_OUT  # noqa: SLF001 - they have no public names
 
 
 def offsets_since(
@@ -74,7 +75,7 @@ def _search(consumer: Consumer, partition: TopicPartition, time_ms: int) -> int 
         if record is None:
             end = middle
         elif record.timestamp()[1] < time_ms:
-            first = (record.offset() or 0) + 1
+            first = max(middle, record.offset() or 0) + 1
         else:
             found, end = record.offset(), middle
     return found
@@ -84,11 +85,17 @@ def _first_from(consumer: Consumer, place: TopicPartition) -> Message | None:
     """Return the first record at or behind an offset; None where only what is no record stands there."""
     consumer.assign([place])
     deadline = time.monotonic() + _TIMEOUT_SECONDS
+    problem = KafkaError(_TIMED_OUT, f"{place.topic}[{place.partition}] gave no record")
     while time.monotonic() < deadline:
         message = consumer.poll(_POLL_SECONDS)
-        error = None if message is None else message.error()
-        if message is not None and error is None:
+        if message is None:
+            continue
+        error = message.error()
+        if error is None:
             return message
-        if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - it has no public name
+        if error.code() == _END:
             return None
-    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{place.topic}[{place.partition}] gave no record"))  # noqa: SLF001
+        problem = error
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            break
+    raise KafkaException(problem)

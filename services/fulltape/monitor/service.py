@@ -229,6 +229,7 @@ class MonitorService:
         panes = [place for place in places if place[0] == self._topics.panes]
         # An hour of tickers is much to read; the spread of each past second stands in the windows too (see below).
         starts = offsets_at(kafka, consumer, panes, since_ms)
+        self._last_sign = time.monotonic()  # where Kafka does not know it takes some reading
         tickers = [place for place in places if place not in starts]
         if mark is None:
             return Reader(consumer, starts | offsets_at(kafka, consumer, tickers, since_ms))
