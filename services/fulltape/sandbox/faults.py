@@ -225,7 +225,8 @@ class FrameFaults:
     def _noise(self, payload: bytes) -> bytes:
         if self._random.random() < 0.5:
             return payload[: int(self._random.integers(1, len(payload)))]
-        return bytes(self._random.integers(0x20, 0x7F, 40).tolist())
+        # No JSON begins so; without it noise between two quotes would be some.
+        return b"~" + bytes(self._random.integers(0x20, 0x7F, 40).tolist())
 
     def _misshape(self, payload: bytes) -> bytes:
         message = json.loads(payload)
