@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
 from fulltape.audit.reader import WholeTopic
 from fulltape.errors import ConfigurationError
 from fulltape.kafka import TopicSpec, ensure_topics
 from fulltape.local.kafka import EmbeddedKafka
+from fulltape.offsets import offsets_since
 
 pytestmark = pytest.mark.integration
 
@@ -62,6 +63,13 @@ def test_a_topic_that_is_still_is_read_to_its_end(settings: dict[str, str], topi
     with WholeTopic(settings, topic) as whole:
         values = [message.value() for message in whole.messages()]
     assert sorted(int(value or b"") for value in values) == list(range(100))
+
+
+def test_a_time_is_no_offset_where_a_partition_could_not_be_asked(settings: dict[str, str], topic: str) -> None:
+    assert offsets_since(settings, topic, range(_PARTITIONS), 1) == {0: 0, 1: 0}
+    assert offsets_since(settings, topic, range(_PARTITIONS), 2**42) == {0: None, 1: None}
+    with pytest.raises(KafkaException, match="Unknown partition"):  # of one of them
+        offsets_since(settings, topic, range(_PARTITIONS + 1), 1)
 
 
 def test_a_topic_that_is_written_to_all_the_time_is_read_to_what_was_its_end(
