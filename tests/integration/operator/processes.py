@@ -77,11 +77,6 @@ class OperatorProcess:
         """Tell whether it has not ended."""
         return self._process is not None and self._process.poll() is None
 
-    def keep_running(self) -> None:
-        """Start it anew where it has ended, as Kubernetes does."""
-        if not self.is_running():
-            self.start()
-
     def log(self) -> str:
         """Return all that it said."""
         return self._log.read_text() if self._log.exists() else ""
