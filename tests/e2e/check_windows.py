@@ -117,7 +117,6 @@ def compare(wanted: dict[tuple[str, int, int], Sums], messages: list[bytes], lat
     absent = [key for key in due if key not in versions]
     wrong = [key for key in due if key in versions and said(versions[key][-1]) != wanted[key]]
     return {
-        "first": next(iter((*absent, *wrong)), None),
         "windows": len(due),
         "absent": len(absent),
         "wrong": len(wrong),
@@ -157,8 +156,8 @@ def main(feed: str, servers: str, *lengths: str) -> None:
         result = compare(wanted, read(f"{feed}.windows", servers), later)
         if not (result["absent"] or result["wrong"]) or time.monotonic() > deadline:
             break
-    if result["first"]:
-        result["panes"] = panes_of(result["first"], feed, servers)
+    if result["examples"]:
+        result["panes"] = panes_of(result["examples"][0]["window"], feed, servers)
     sys.stdout.write(json.dumps(result))
 
 
