@@ -54,13 +54,16 @@ TRIGGER_VARIABLE = "FULLTAPE_TRIGGER"
 """Environment variable: ``real-time`` (the default) or ``micro-batch``, for want of a connector or for comparison."""
 
 BATCH_VARIABLE = "FULLTAPE_BATCH"
-"""Environment variable: the time between two checkpoints, such as ``30s``; the default is 5 minutes. Processing pauses
-at each for about half a second, and a restart reads again what came since the last."""
+"""Environment variable: the time between two checkpoints, such as ``1m``; the default is 5 minutes, and the first comes
+after half a minute. Processing pauses at each for about half a second, and a restart reads again what came since the
+last."""
 
 WARM_UP_VARIABLE = "FULLTAPE_WARM_UP"
 """Environment variable: ``0`` leaves the warm-up out."""
 
 _BATCH_SECONDS = 300.0
+_FIRST_BATCH_SECONDS = 30.0
+"""So soon what a start has read again is kept: however often a stream is restarted, it gets on."""
 
 _SHORTEST_BATCH_SECONDS = 5.0
 _HEAP_MIB = 1024
@@ -165,9 +168,12 @@ class _Stream:
         if kept is not None:
             _log.info("continuing from the checkpoint in %s", checkpoint.place)
         self._beginning = kept or self._begin()
-        self._first_batch_seconds = settings.batch_seconds
         self.progress: Progress | None = None
-        """Of the last batch that was completed since the query was started."""
+        """Of the last batch that was completed since the start."""
+        self._batches = 0
+        """Completed since the start."""
+        self._seconds = 0.0
+        """How long the query's batches last."""
         self._query: Query | None = None
         self._confirmed = time.monotonic()
         self._retries = _RETRIES
@@ -186,8 +192,8 @@ class _Stream:
             QueryFailedError: Spark can't.
 
         """
-        self._first_batch_seconds = first_batch_seconds(self._settings, time.time())
-        self._start(self._first_batch_seconds)
+        self._batches = 0
+        self._start(batch_seconds(self._settings, 0, time.time()))
 
     @property
     def awaits_executors(self) -> bool:
@@ -212,11 +218,11 @@ class _Stream:
             self._mend(failure)
             return
         self._confirm_checkpoint()
-        self.progress = progress_of(self._query, self.progress)
-        if self.progress is not None and self._first_batch_seconds != self._settings.batch_seconds:
-            self._first_batch_seconds = self._settings.batch_seconds
-            self.stop()
-            self._start(self._settings.batch_seconds)
+        progress = progress_of(self._query, self.progress)
+        if progress != self.progress:
+            self.progress = progress
+            self._batches += 1
+            self._lengthen()
 
     def is_running(self) -> bool:
         """Tell whether a trade that comes now would be seen at once."""
@@ -230,6 +236,13 @@ class _Stream:
         """End the query; what it did since its last checkpoint will be done again."""
         if self._query is not None:
             self._query.stop()
+
+    def _lengthen(self) -> None:
+        """Start the query anew where its next batch is to be of another length, which all batches of a query share."""
+        seconds = batch_seconds(self._settings, self._batches, time.time())
+        if seconds != self._seconds:
+            self.stop()
+            self._start(seconds)
 
     def _confirm_checkpoint(self) -> None:
         if time.monotonic() - self._confirmed > _CONFIRM_SECONDS:
@@ -258,7 +271,7 @@ class _Stream:
         self._give_up_checkpoint(failure)
         self._continues = False
         self._beginning = self._begin()
-        self._start(self._first_batch_seconds)
+        self.start()
 
     def _resume(self, gives_up: float) -> None:
         """Start the query once all its tasks can run: a query with too few executors ends at once."""
@@ -266,7 +279,7 @@ class _Stream:
             self._gives_up = None
             self.progress = None
             self._continues = True
-            self._start(self._first_batch_seconds)
+            self.start()
         elif time.monotonic() > gives_up:
             raise QueryFailedError(f"no executor came within {_EXECUTORS_SECONDS:g} s in place of one that was lost")
 
@@ -284,7 +297,8 @@ class _Stream:
         _log.info("beginning %.0f s back in the tape, at offsets %s", back_us / 1e6, beginning.offsets)
         return beginning
 
-    def _start(self, batch_seconds: float) -> None:
+    def _start(self, seconds: float) -> None:
+        self._seconds = seconds
         try:
             self._query = start(
                 self._spark.session,
@@ -292,7 +306,7 @@ class _Stream:
                 self._checkpoint.spark,
                 offsets=self._beginning.offsets,
                 complete_from_us=self._beginning.complete_from_us,
-                batch_seconds=batch_seconds,
+                batch_seconds=seconds,
             )
         except (PySparkException, Py4JJavaError) as error:
             self._mend(cause_of(error))
@@ -303,15 +317,20 @@ def _slots(tape: Tape) -> int:
     return 2 * tape.partitions
 
 
-def first_batch_seconds(settings: PanesSettings, now: float) -> float:
-    """Return how long the first batch is to last, so that two streams never pause together.
+def batch_seconds(settings: PanesSettings, batch: int, now: float) -> float:
+    """Return how long a batch is to last that begins now, the ``batch``-th since the start, counted from 0.
 
-    The boundaries of stream 0 lie at multiples of the batch's length since the epoch, those of stream 1 in between.
-    A single stream has nobody to give way to.
+    The first is short. Of two streams the second then lasts until their boundaries lie apart, so that they never pause
+    together: those of stream 0 lie at multiples of the usual length since the epoch, those of stream 1 in between. A
+    single stream has nobody to give way to, and batches that follow one another without a pause have no length.
     """
     length = settings.batch_seconds
     analytics = settings.feed.spec.analytics
-    if analytics is None or analytics.replicas == 1 or settings.trigger != "real-time":
+    if settings.trigger != "real-time":
+        return length
+    if batch == 0:
+        return min(_FIRST_BATCH_SECONDS, length)
+    if batch > 1 or analytics is None or analytics.replicas == 1:
         return length
     until = (settings.stream / analytics.replicas * length - now) % length
     return until if until >= _SHORTEST_BATCH_SECONDS else until + length
@@ -337,21 +356,21 @@ def panes_settings(
     trigger = environment.get(TRIGGER_VARIABLE) or "real-time"
     if trigger not in typing.get_args(Trigger):
         raise ConfigurationError(f"{TRIGGER_VARIABLE} is {trigger!r}; set it to real-time or micro-batch")
-    batch_seconds = _batch_seconds(environment)
+    usual_seconds = _usual_batch_seconds(environment)
     return PanesSettings(
         feed=feed,
         kafka=prepare_kafka(feed, environment),
         stream=stream,
         checkpoint=checkpoint or str(cache_folder() / "checkpoints" / f"{feed.topics.prefix}-panes-{stream}"),
         trigger=typing.cast("Trigger", trigger),
-        batch_seconds=batch_seconds,
+        batch_seconds=usual_seconds,
         warm=environment.get(WARM_UP_VARIABLE) != "0",
         host=host,
         port=port,
     )
 
 
-def _batch_seconds(environment: Mapping[str, str]) -> float:
+def _usual_batch_seconds(environment: Mapping[str, str]) -> float:
     text = environment.get(BATCH_VARIABLE)
     if not text:
         return _BATCH_SECONDS

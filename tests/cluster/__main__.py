@@ -121,7 +121,7 @@ def demo(rate: int) -> None:
     type=float,
     default=330.0,
     show_default=True,
-    help="Seconds in which JVMs warm up; a first batch takes 300.",
+    help="Seconds in which JVMs warm up; the second boundary comes after 330.",
 )
 @click.option("--seconds", type=float, default=600.0, show_default=True, help="Seconds that count.")
 def bench(warm_up: float, seconds: float) -> None:

@@ -36,8 +36,8 @@ class Stage:
 
     def launch(self, *, warm: bool = False, checkpoint: str = "", **environment: str) -> None:
         """Start the stream, and wait for nothing."""
-        environment |= {BOOTSTRAP_VARIABLE: self._servers, "FULLTAPE_BATCH": "10s", **self._store}
-        environment |= {"FULLTAPE_WARM_UP": str(int(warm))}
+        environment = {"FULLTAPE_BATCH": "10s", **environment, **self._store}
+        environment |= {BOOTSTRAP_VARIABLE: self._servers, "FULLTAPE_WARM_UP": str(int(warm))}
         further = ("--checkpoint", checkpoint) if checkpoint else ()  # of an option given twice the last counts
         self.program = WorkloadProgram(self.folder, self.feed, "panes-0", environment=environment, further=further)
 

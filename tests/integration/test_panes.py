@@ -90,6 +90,15 @@ def test_after_kill_9_the_checkpoint_gives_the_same_panes(stage: Stage) -> None:
     stage.assert_panes_become_those_of_the_market()
 
 
+def test_a_boundary_comes_soon_after_a_start_however_far_apart_they_are(stage: Stage) -> None:
+    assert stage.program.terminate(60) == 0
+    stage.start(FULLTAPE_BATCH="1h")
+    stage.market.burst(300, now_us(), seconds=1)
+    wait_until(lambda: stage.program.metric("fulltape_panes_batch") >= 1, "a batch has ended", seconds=120)
+    stage.market.burst(300, now_us(), seconds=1)  # is read by the query of longer batches
+    stage.assert_panes_become_those_of_the_market()
+
+
 def test_without_its_checkpoint_it_reads_the_tape_and_gives_the_same_panes(stage: Stage) -> None:
     assert stage.program.terminate(60) == 0
     shutil.rmtree(stage.checkpoint)

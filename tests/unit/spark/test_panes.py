@@ -1,12 +1,14 @@
 """What a stream does follows from the feed, its number and the environment; mistakes in them are said."""
 
+import dataclasses
+
 import pytest
 
 from fulltape.bench.stage import FeedOptions, make_feed
 from fulltape.errors import ConfigurationError
 from fulltape.feed.model import CryptoFeed
 from fulltape.kafka import ClientConfiguration
-from fulltape_spark.panes import PanesSettings, first_batch_seconds, panes_settings
+from fulltape_spark.panes import PanesSettings, batch_seconds, panes_settings
 
 
 def feed(replicas: int = 1) -> CryptoFeed:
@@ -27,20 +29,28 @@ def stream(number: int, replicas: int, *, trigger: str = "real-time") -> PanesSe
     )
 
 
+@pytest.mark.parametrize(("length", "first"), [(300.0, 30.0), (10.0, 10.0)])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_what_a_start_has_read_again_is_kept_soon(length: float, first: float, replicas: int) -> None:
+    settings = dataclasses.replace(stream(0, replicas), batch_seconds=length)
+    assert batch_seconds(settings, 0, now=1234.5) == first
+
+
 def test_a_single_stream_gives_way_to_nobody() -> None:
-    assert first_batch_seconds(stream(0, 1), now=1234.5) == 300
+    assert [batch_seconds(stream(0, 1), batch, now=1234.5) for batch in (1, 2, 3)] == [300, 300, 300]
 
 
 @pytest.mark.parametrize("now", [0.0, 1.0, 149.0, 150.0, 291.0, 299.9, 1_763_850_000.7])
 def test_two_streams_never_pause_together_whenever_they_were_started(now: float) -> None:
-    boundaries = [(now + first_batch_seconds(stream(number, 2), now)) % 300 for number in (0, 1)]
+    boundaries = [(now + batch_seconds(stream(number, 2), 1, now)) % 300 for number in (0, 1)]
     assert min(boundaries[0], 300 - boundaries[0]) == pytest.approx(0, abs=1e-6)
     assert boundaries[1] == pytest.approx(150)
-    assert all(5 <= first_batch_seconds(stream(number, 2), now) <= 305 for number in (0, 1))
+    assert all(5 <= batch_seconds(stream(number, 2), 1, now) <= 305 for number in (0, 1))
+    assert all(batch_seconds(stream(number, 2), 2, now) == 300 for number in (0, 1))
 
 
 def test_micro_batches_have_no_boundary_to_move() -> None:
-    assert first_batch_seconds(stream(1, 2, trigger="micro-batch"), now=1.0) == 300
+    assert {batch_seconds(stream(1, 2, trigger="micro-batch"), batch, now=1.0) for batch in (0, 1, 2)} == {300}
 
 
 def settings_of(feed: CryptoFeed, number: int, **environment: str) -> PanesSettings:
