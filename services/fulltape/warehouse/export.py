@@ -112,7 +112,7 @@ def export(
         with _whole(to) as stream:
             with form(table, stream) as write:
                 end = last + timedelta(microseconds=1)
-                for page, reached in pages(_asker(connection, wanted), first, end):
+                for page, reached in pages(_asker(connection, wanted), first, end, PAGE_ROWS):
                     write(page)
                     rows += page.num_rows
                     observe((reached - first) / (end - first), rows)
@@ -120,7 +120,7 @@ def export(
     return Exported(str(to), wanted.table, wanted.product, first, last, rows, size)
 
 
-def pages(ask: Ask, since: datetime, until: datetime, most: int = PAGE_ROWS) -> Iterator[tuple[pa.Table, datetime]]:
+def pages(ask: Ask, since: datetime, until: datetime, most: int) -> Iterator[tuple[pa.Table, datetime]]:
     """Yield all rows from ``since`` to below ``until``, page by page, and up to what time each page comes.
 
     The stretches that are asked for lengthen and shorten so that each holds about a page: the database then neither

@@ -1,6 +1,7 @@
 """Final windows are the monitor's windows, each once, in whatever portions their seconds come."""
 
 import random
+from functools import cache
 
 import msgspec
 import pytest
@@ -62,12 +63,19 @@ def monitors(
     return {place: window for place, window in newest.items() if window.trades}
 
 
+@cache
+def market(slide: str) -> tuple[list[Pane], dict[int, tuple[int, float]], dict[tuple[int, int], Window]]:
+    """Return panes, quotes by second, and the monitor's windows of them."""
+    known = panes(17, 400)
+    quotes = {pane.start_us // SECOND_US: (pane.last_id, pane.trades / 1000) for pane in known[::3]}
+    return known, quotes, monitors(known, analytics(slide), quotes)
+
+
 @pytest.mark.parametrize("slide", ["1s", "5s"])
 @pytest.mark.parametrize("portion", [1, 7, 1000])
 def test_they_are_the_monitors(slide: str, portion: int) -> None:
     settings = analytics(slide)
-    known = panes(17, 400)
-    quotes = {pane.start_us // SECOND_US: (pane.last_id, pane.trades / 1000) for pane in known[::3]}
+    known, quotes, expected = market(slide)
     state, found = FinalWindows.of("A-B", settings).content(), []
     last = known[-1].start_us // SECOND_US
     seconds = [Second(pane.start_us // SECOND_US, pane, quotes.get(pane.start_us // SECOND_US)) for pane in known]
@@ -79,7 +87,6 @@ def test_they_are_the_monitors(slide: str, portion: int) -> None:
         state = windows.content()
     ends = [window.window_end for window in found]
     assert ends == sorted(ends)
-    expected = monitors(known, settings, quotes)
     whole = (last + 1) // settings.slide.seconds * settings.slide.us
     assert {(window.window_seconds * SECOND_US, window.window_end) for window in found} == {
         place for place in expected if place[1] <= whole

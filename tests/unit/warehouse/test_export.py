@@ -31,7 +31,8 @@ Row = tuple[Any, ...]
 
 START = datetime(2025, 10, 10, 21, 0, 0)  # noqa: DTZ001 - the warehouse's times have no zone
 END = START + timedelta(days=2)
-MANY = 100_000
+MANY = 10_000
+ROWS_OF_A_LONG_EXPORT = 100_000
 _TRADES = """
     INSERT INTO fulltape.trades
     SELECT '{product}', n, TIMESTAMP '{start}' + to_microseconds(n // 3 * {step}), 0.0000000001 + n, 0.00000001 * n,
@@ -48,6 +49,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     migrate(database)
     database.run(_TRADES.format(product="BTC-USD", start=START, step=1_000_000, count=MANY))
     database.run(_TRADES.format(product="ETH-USD", start=START, step=1, count=30))
+    database.run(_TRADES.format(product="SOL-USD", start=START, step=1_000_000, count=ROWS_OF_A_LONG_EXPORT))
     for minute in range(5):
         for seconds in (60, 300):
             values = {
@@ -62,6 +64,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
     database.close()
     return file
+
+
+@pytest.fixture(autouse=True)
+def _many_are_several_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE_ROWS", 4_096)
 
 
 @pytest.fixture
@@ -122,7 +129,7 @@ READERS: dict[str, Callable[[Path, str], list[Row]]] = {"parquet": read_parquet,
     [
         trades(),
         trades("ETH-USD"),
-        trades(since=START + timedelta(hours=1, microseconds=1), until=START + timedelta(hours=2)),
+        trades(since=START + timedelta(minutes=10, microseconds=1), until=START + timedelta(minutes=50)),
         trades(until=START + timedelta(seconds=1)),
         Selection("windows", "BTC-USD", START, END),
     ],
@@ -188,7 +195,8 @@ def test_pages_hold_every_row_of_the_range_once_in_order(
 
 
 def test_a_product_that_is_not_there_is_told_with_those_that_are(database: DuckDB, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no trades of 'DOGE-USD'; there are trades of BTC-USD, ETH-USD"):
+    said = "no trades of 'DOGE-USD'; there are trades of BTC-USD, ETH-USD, SOL-USD"
+    with pytest.raises(ConfigurationError, match=said):
         export(database, trades("DOGE-USD"), tmp_path / "out.csv")
     assert not list(tmp_path.iterdir())
 
@@ -227,7 +235,7 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(database: DuckDB, t
 
 def start(path: Path, to: Path, before: str = "") -> subprocess.Popen[str]:
     program = f"{before}\nfrom fulltape import cli\ncli._COMMANDS['export'] = {_COMMAND!r}\ncli.main()"
-    arguments = ["export", "BTC-USD", "--since", START.isoformat(), "--to", str(to), "--warehouse", str(path)]
+    arguments = ["export", "SOL-USD", "--since", START.isoformat(), "--to", str(to), "--warehouse", str(path)]
     return subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE, text=True)
 
 
