@@ -18,6 +18,7 @@ from fulltape.local.kafka import free_port
 from fulltape.local.parts import Answer, Backoff, Keeper, Part, Process, State, last_words, next_state
 from tests.unit.local.test_child import wait_until_gone
 
+FIRST_PAUSE_SECONDS = 0.1
 LIVES = "import time; print('I live', flush=True); time.sleep(600)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('set', flush=True); time.sleep(600)"
@@ -39,6 +40,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(problem.encode())
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let parts be looked at, and come back, sooner than a user's."""
+    monkeypatch.setattr(parts, "_FIRST_PAUSE_SECONDS", FIRST_PAUSE_SECONDS)
+    monkeypatch.setattr(parts, "_WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(parts, "_READY_WATCH_SECONDS", 0.02)
 
 
 def process(folder: Path, code: str, *arguments: str, name: str = "part", stop_seconds: float = 10) -> Process:
@@ -66,7 +75,10 @@ async def kept(*groups: list[Part]) -> AsyncIterator[list[str]]:
         await keeper.stop()
 
 
-def test_pauses_double_up_to_half_a_minute_and_begin_anew_after_a_life_that_lasted() -> None:
+def test_pauses_double_up_to_half_a_minute_and_begin_anew_after_a_life_that_lasted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
     backoff = Backoff()
     assert [backoff.pause_seconds(1) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
     assert backoff.pause_seconds(3600) == 0.5
@@ -97,7 +109,7 @@ async def test_a_part_that_ends_says_its_last_words_and_comes_back_ever_later(tm
             await until(lambda: changes.count("fails restarting") >= attempt, str(changes))  # noqa: B023 - awaited here
             assert part.state.detail == "ended with code 3: oh no"
             pauses.append(part.state.until - time.monotonic())
-    assert pauses[0] < 0.5 < pauses[1] < 1
+    assert pauses[0] < FIRST_PAUSE_SECONDS < pauses[1] < 2 * FIRST_PAUSE_SECONDS
 
 
 async def test_a_part_that_was_killed_comes_back_and_what_it_had_started_is_gone(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def server(status: int) -> Iterator[str]:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
-        threading.Thread(target=serving.serve_forever).start()
+        threading.Thread(target=serving.serve_forever, args=(0.01,)).start()
         yield f"http://127.0.0.1:{serving.server_port}/api"
         serving.shutdown()
 
