@@ -55,15 +55,15 @@ TRIGGER_VARIABLE = "FULLTAPE_TRIGGER"
 
 BATCH_VARIABLE = "FULLTAPE_BATCH"
 """Environment variable: the time between two checkpoints, such as ``1m``; the default is 5 minutes, and the first comes
-after half a minute. Processing pauses at each for about half a second, and a restart reads again what came since the
-last."""
+after half a minute or sooner. Processing pauses at each for about half a second, and a restart reads again what came
+since the last."""
 
 WARM_UP_VARIABLE = "FULLTAPE_WARM_UP"
 """Environment variable: ``0`` leaves the warm-up out."""
 
 _BATCH_SECONDS = 300.0
 _FIRST_BATCH_SECONDS = 30.0
-"""So soon what a start has read again is kept: however often a stream is restarted, it gets on."""
+"""So soon, or a little later, what a start has read again is kept: a stream that lives no longer gets on too."""
 
 _SHORTEST_BATCH_SECONDS = 5.0
 _HEAP_MIB = 1024
@@ -320,20 +320,27 @@ def _slots(tape: Tape) -> int:
 def batch_seconds(settings: PanesSettings, batch: int, now: float) -> float:
     """Return how long a batch is to last that begins now, the ``batch``-th since the start, counted from 0.
 
-    The first is short. Of two streams the second then lasts until their boundaries lie apart, so that they never pause
-    together: those of stream 0 lie at multiples of the usual length since the epoch, those of stream 1 in between. A
-    single stream has nobody to give way to, and batches that follow one another without a pause have no length.
+    Two streams never pause together, also where they are started together: their usual boundaries lie at multiples of
+    the length since the epoch and in the middle between, each stream's second batch leads there, and the short first
+    ones end a third and two thirds of the way from one multiple of their own length to the next. A single stream has
+    nobody to give way to, and batches that follow one another without a pause have no length.
     """
-    length = settings.batch_seconds
-    analytics = settings.feed.spec.analytics
-    if settings.trigger != "real-time":
+    length, first = settings.batch_seconds, min(_FIRST_BATCH_SECONDS, settings.batch_seconds)
+    assert settings.feed.spec.analytics is not None  # checked with the settings
+    replicas = settings.feed.spec.analytics.replicas
+    if settings.trigger != "real-time" or batch > 1:
         return length
-    if batch == 0:
-        return min(_FIRST_BATCH_SECONDS, length)
-    if batch > 1 or analytics is None or analytics.replicas == 1:
-        return length
-    until = (settings.stream / analytics.replicas * length - now) % length
-    return until if until >= _SHORTEST_BATCH_SECONDS else until + length
+    if replicas == 1:
+        return length if batch else first
+    if batch:
+        return _seconds_until(length, settings.stream / replicas, now)
+    return _seconds_until(first, (settings.stream + 1) / (replicas + 1), now)
+
+
+def _seconds_until(period: float, phase: float, now: float) -> float:
+    """Return how long it is until the next time of a phase, from 0 to 1, of a period; a batch's shortest at least."""
+    until = (phase * period - now) % period
+    return until if until >= _SHORTEST_BATCH_SECONDS else until + period
 
 
 def panes_settings(

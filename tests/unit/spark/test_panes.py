@@ -1,8 +1,11 @@
 """What a stream does follows from the feed, its number and the environment; mistakes in them are said."""
 
 import dataclasses
+from math import isclose
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fulltape.bench.stage import FeedOptions, make_feed
 from fulltape.errors import ConfigurationError
@@ -29,24 +32,33 @@ def stream(number: int, replicas: int, *, trigger: str = "real-time") -> PanesSe
     )
 
 
-@pytest.mark.parametrize(("length", "first"), [(300.0, 30.0), (10.0, 10.0)])
+def boundaries(number: int, replicas: int, started: float, *, length: float = 300.0) -> list[float]:
+    """Return when each batch of a stream ends, in the first half an hour."""
+    settings = dataclasses.replace(stream(number, replicas), batch_seconds=length)
+    ends = [started]
+    while ends[-1] < started + 1_800:
+        ends.append(ends[-1] + batch_seconds(settings, len(ends) - 1, ends[-1]))
+    return ends[1:]
+
+
+@pytest.mark.parametrize("length", [300.0, 3600.0, 10.0])
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_what_a_start_has_read_again_is_kept_soon(length: float, first: float, replicas: int) -> None:
-    settings = dataclasses.replace(stream(0, replicas), batch_seconds=length)
-    assert batch_seconds(settings, 0, now=1234.5) == first
+@given(started=st.floats(0, 2e9))
+def test_what_a_start_has_read_again_is_kept_soon(length: float, replicas: int, started: float) -> None:
+    first = boundaries(replicas - 1, replicas, started, length=length)[0]
+    assert 4.9 <= first - started <= min(30, length) + 5
 
 
 def test_a_single_stream_gives_way_to_nobody() -> None:
-    assert [batch_seconds(stream(0, 1), batch, now=1234.5) for batch in (1, 2, 3)] == [300, 300, 300]
+    assert boundaries(0, 1, 1234.5)[:3] == [1264.5, 1564.5, 1864.5]
 
 
-@pytest.mark.parametrize("now", [0.0, 1.0, 149.0, 150.0, 291.0, 299.9, 1_763_850_000.7])
-def test_two_streams_never_pause_together_whenever_they_were_started(now: float) -> None:
-    boundaries = [(now + batch_seconds(stream(number, 2), 1, now)) % 300 for number in (0, 1)]
-    assert min(boundaries[0], 300 - boundaries[0]) == pytest.approx(0, abs=1e-6)
-    assert boundaries[1] == pytest.approx(150)
-    assert all(5 <= batch_seconds(stream(number, 2), 1, now) <= 305 for number in (0, 1))
-    assert all(batch_seconds(stream(number, 2), 2, now) == 300 for number in (0, 1))
+@given(started=st.tuples(st.floats(0, 2e9), st.floats(-600, 600)))
+def test_two_streams_never_pause_together_whenever_they_were_started(started: tuple[float, float]) -> None:
+    first, second = boundaries(0, 2, started[0]), boundaries(1, 2, sum(started))
+    assert min(abs(one - other) for one in first for other in second) > 9.9
+    assert all(isclose(end % 300, 0, abs_tol=1e-3) or isclose(end % 300, 300, abs_tol=1e-3) for end in first[1:])
+    assert all(isclose(end % 300, 150, abs_tol=1e-3) for end in second[1:])
 
 
 def test_micro_batches_have_no_boundary_to_move() -> None:
