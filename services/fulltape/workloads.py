@@ -1,7 +1,7 @@
 """What a feed runs: one description of each program, from which a laptop makes processes and a cluster makes pods.
 
-Every program serves `HEALTHY`, `READY` and `METRICS` on its port named `PROBES`, drains on SIGTERM and may be started
-again at any moment.
+Every program serves `HEALTHY`, `READY` and `METRICS` on its port named `PROBES`, ends in order on SIGTERM and may be
+started again at any moment.
 """
 
 from collections.abc import Mapping

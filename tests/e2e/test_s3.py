@@ -31,7 +31,7 @@ def afar(cluster: Cluster, feed: Feed) -> Iterator[Feed]:
 @pytest.mark.parametrize("component", ["panes", "executor"])
 def test_who_replaces_a_pod_goes_on_from_the_checkpoint(afar: Feed, component: str) -> None:
     with afar.replacing(component) as pod:
-        afar.delete_pod(pod)  # a driver ends its batch and writes the sums
+        afar.delete_pod(pod)
     afar.wait_ready()
     afar.assert_right()
 

@@ -1,7 +1,7 @@
 """The programs of a feed as Kubernetes runs them: producers as a StatefulSet, everything else as Deployments.
 
 A StatefulSet never has two pods of one ordinal, and the ordinal is the producer's shard. What keeps state, or must not
-run twice, is recreated: the old pod ends, and has drained, before the new one starts.
+run twice, is recreated: the old pod has ended before the new one starts.
 """
 
 from collections.abc import Mapping
