@@ -140,7 +140,11 @@ if [[ ${1:-} == --tests || ${1:-} == --cluster ]]; then
 fi
 
 # The node of the end-to-end tests, which only root on Linux can make; without it they need FULLTAPE_TEST_KUBECONFIG.
-if [[ ${1:-} == --cluster ]] && may_be_a_node && has go; then
-  install_what_a_node_needs
-  .venv/bin/python -m tests.cluster.build >/dev/null
+if [[ ${1:-} == --cluster ]]; then
+  if may_be_a_node && has go; then
+    install_what_a_node_needs
+    .venv/bin/python -m tests.cluster.build >/dev/null
+  else
+    say "no node is built here, which needs Go, and root on Debian or Ubuntu"
+  fi
 fi

@@ -21,11 +21,11 @@ from tests.cluster.demo import fill
 from tests.cluster.images import build_images, load_images
 from tests.cluster.jobs import BOOTSTRAP_SERVERS, run_job
 from tests.cluster.kind import Kind, ensure_kind
-from tests.cluster.node import Node, forget_lock, remove_node, running
+from tests.cluster.node import Node, check_machine, forget_lock, remove_node, running
 from tests.control_plane.build import ensure_programs
 from tests.control_plane.plane import Cluster, ControlPlaneError, KubectlError
 
-_STATE = Path("/run/fulltape-node.json")
+STATE = Path("/run/fulltape-node.json")
 """What the process that holds the node tells of it, while it does."""
 _LOG = Path("/var/log/fulltape-node.log")
 _START_SECONDS = 120.0
@@ -41,23 +41,24 @@ def main() -> None:
 @main.command()
 def up() -> None:
     """Start the cluster in the background; return once its node is ready."""
-    programs = ensure_programs()
     if has_docker():
         Kind(ensure_kind()).start()
-        _tell_how_to_use(programs)
+        _tell_how_to_use(ensure_programs())
         return
+    check_machine()  # before what takes minutes
+    programs = ensure_programs()
     ensure_node_programs()
     if running():
         _tell_how_to_use(programs)  # fails while that one starts or ends
         return
     started = time.monotonic()
-    _STATE.unlink(missing_ok=True)
+    STATE.unlink(missing_ok=True)
     with _LOG.open("w") as log:
         holder = subprocess.Popen(
             [sys.executable, "-m", "tests.cluster", "hold"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    while not _STATE.exists():
+    while not STATE.exists():
         if holder.poll() is not None or time.monotonic() - started > _START_SECONDS:
             holder.terminate()
             raise ConfigurationError(f"the cluster did not start; {_LOG} ends with: {_LOG.read_text()[-2000:].strip()}")
@@ -72,17 +73,17 @@ def hold() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with Node(ensure_programs(), ensure_node_programs()) as node:
-            part = _STATE.with_suffix(".part")
+            part = STATE.with_suffix(".part")
             part.write_text(
                 json.dumps({"pid": os.getpid(), "kubeconfig": str(node.kubeconfig), "logs": str(node.logs)})
             )
-            part.rename(_STATE)
+            part.rename(STATE)
             while True:
                 time.sleep(_LOOK_SECONDS)
                 for name in node.revive():
                     click.echo(f"{name} had ended and was started anew; its log is {node.logs / name}.log")
     finally:
-        _STATE.unlink(missing_ok=True)
+        STATE.unlink(missing_ok=True)
 
 
 @main.command()
@@ -141,23 +142,24 @@ def down() -> None:
     if has_docker():
         Kind(ensure_kind()).delete()
         return
-    if _STATE.exists():
-        pid = int(_state()["pid"])
-        try:
-            os.kill(pid, signal.SIGTERM)
-        except ProcessLookupError:
-            _STATE.unlink()
+    check_machine()
+    if running() and STATE.exists():
+        holder = int(_state()["pid"])
+        os.kill(holder, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
-        while running() and time.monotonic() < deadline:
+        while (running() or Path(f"/proc/{holder}").exists()) and time.monotonic() < deadline:
             time.sleep(0.1)
+    if running():
+        raise ConfigurationError("another process holds this machine's node, as make e2e does; end that one")
     remove_node()  # what a crash left
     forget_lock()
-    _LOG.unlink(missing_ok=True)
+    for left in (STATE, _LOG):
+        left.unlink(missing_ok=True)
 
 
 def _state() -> dict[str, str]:
     try:
-        return dict(json.loads(_STATE.read_text()))
+        return dict(json.loads(STATE.read_text()))
     except FileNotFoundError:
         raise ConfigurationError(
             "no cluster runs here; start one with make cluster, or name one by KUBECONFIG"
@@ -168,7 +170,7 @@ def _own_kubeconfig() -> str:
     """Return what opens this machine's cluster, or would."""
     if has_docker():
         return str(Kind.kubeconfig)
-    return _state()["kubeconfig"] if _STATE.exists() else ""
+    return _state()["kubeconfig"] if STATE.exists() else ""
 
 
 def _own_cluster(programs: Path) -> Cluster:

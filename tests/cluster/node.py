@@ -56,6 +56,10 @@ NODE_NAME = "fulltape"
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _SHIM_SOCKETS = Path("/run/containerd/s")
 """Where shims have their sockets, whatever folder containerd is given."""
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+"""Where a kubelet has a socket, whatever folder it is given."""
+_LOG_LINKS = Path("/var/log/containers")
+"""Where a kubelet links to the logs of containers, wherever these are."""
 _CNI_RESULTS = Path("/var/lib/cni/results")
 """Where containerd notes what CNI plugins gave each pod, whatever folder it is given."""
 _LOCK = Path("/run/fulltape-node.lock")
@@ -85,7 +89,7 @@ class Node(ControlPlane):
 
     def __init__(self, programs: Path, node_programs: Path, crds: Sequence[Path] = ()) -> None:
         check_machine()
-        super().__init__(programs, crds, HOST_ADDRESS)
+        super().__init__(programs, crds, HOST_ADDRESS, FOLDER / "control-plane")
         self._node_programs = node_programs
         self._tokens = {name: secrets.token_urlsafe(24) for name in _USERS}
         self._lock = _take_lock()
@@ -179,6 +183,7 @@ class Node(ControlPlane):
             f"--config={FOLDER}/kubelet.yaml",
             f"--kubeconfig={FOLDER}/kubelet.kubeconfig",
             f"--root-dir={FOLDER}/kubelet",
+            f"--cert-dir={FOLDER}/kubelet/pki",
             f"--hostname-override={NODE_NAME}",
             f"--node-ip={NODE_ADDRESS}",
         )
@@ -240,19 +245,25 @@ def remove_node() -> None:
             with suppress(OSError):  # busy for a moment longer; empty, so no harm
                 folder.rmdir()
     _remove_dead_sockets()
+    _remove_log_links()
     _remove_cni_results()
     shutil.rmtree(FOLDER, ignore_errors=True)
 
 
 def _remove_dead_sockets() -> None:
-    """Remove the sockets of shims that nobody listens on; another containerd of this machine has its own there."""
+    """Remove the sockets that nobody listens on; another containerd or kubelet of this machine has its own there."""
     in_use = Path("/proc/net/unix").read_text()
-    for path in _SHIM_SOCKETS.glob("*"):
+    for path in (*_SHIM_SOCKETS.glob("*"), _DEVICE_PLUGINS / "kubelet.sock"):
         if str(path) not in in_use:
             path.unlink(missing_ok=True)
-    for folder in (_SHIM_SOCKETS, _SHIM_SOCKETS.parent):
-        with suppress(OSError):  # there is none, or it is somebody's
-            folder.rmdir()
+    _remove_if_empty(_SHIM_SOCKETS, _SHIM_SOCKETS.parent, _DEVICE_PLUGINS, _DEVICE_PLUGINS.parent)
+
+
+def _remove_log_links() -> None:
+    for path in _LOG_LINKS.glob("*.log"):
+        if path.is_symlink() and FOLDER in path.readlink().parents:
+            path.unlink(missing_ok=True)
+    _remove_if_empty(_LOG_LINKS)
 
 
 def _remove_cni_results() -> None:
@@ -261,7 +272,11 @@ def _remove_cni_results() -> None:
         pod = path.name.removeprefix(f"{POD_NETWORK_NAME}-").removesuffix("-eth0")
         path.unlink(missing_ok=True)
         (_CNI_RESULTS / f"cni-loopback-{pod}-lo").unlink(missing_ok=True)
-    for folder in (_CNI_RESULTS, _CNI_RESULTS.parent):
+    _remove_if_empty(_CNI_RESULTS, _CNI_RESULTS.parent)
+
+
+def _remove_if_empty(*folders: Path) -> None:
+    for folder in folders:
         with suppress(OSError):  # there is none, or it is somebody's
             folder.rmdir()
 

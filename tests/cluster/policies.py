@@ -57,10 +57,11 @@ class Policies:
                 policies = _items(network.list_network_policy_for_all_namespaces(_preload_content=False))
                 pods = _items(core.list_pod_for_all_namespaces(_preload_content=False))
                 namespaces = _items(core.list_namespace(_preload_content=False))
+                self._keep(policies, pods, namespaces)
             except (client.ApiException, HTTPError) as error:  # the API server is away
                 _log.info("network policies: %s", error)
-                continue
-            self._keep(policies, pods, namespaces)
+            except Exception:  # noqa: BLE001 - one object that it can't take must not end the service of all others
+                _log.exception("network policies: a fault of this program")
 
     def _keep(self, policies: Sequence[Object], pods: Sequence[Object], namespaces: Sequence[Object]) -> None:
         running = {pod["metadata"]["uid"]: pod for pod in pods if _address(pod)}

@@ -7,7 +7,7 @@ from typing import Any
 from tests.cluster.network import DNS_ADDRESS, NODE_ADDRESS, POD_NETWORK
 
 FOLDER = Path("/var/lib/fulltape-node")
-"""All that the node keeps."""
+"""All that the node keeps, and is told where to."""
 CONTROL_GROUP = "fulltape-node"
 CNI_PLUGINS = Path("/usr/lib/cni")
 PAUSE_IMAGE = "localhost/pause:1"
@@ -33,6 +33,12 @@ def containerd_config(programs: Path) -> str:
 version = 3
 root = "{FOLDER}/containerd"
 state = "{FOLDER}/state"
+
+[plugins.'io.containerd.internal.v1.opt']
+path = "{FOLDER}/opt"
+
+[plugins.'io.containerd.nri.v1.nri']
+disable = true
 
 [grpc]
 address = "{SOCKET}"
@@ -81,6 +87,8 @@ def kubelet_config(authority: Path) -> Mapping[str, Any]:
         # A laptop's disk may be nearly full; its pods shall not be evicted for that.
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
+        "podLogsDir": f"{FOLDER}/pod-logs",
+        "volumePluginDir": f"{FOLDER}/volume-plugins",
         "shutdownGracePeriod": "0s",
         # A pod that is ready is told of at once, not within 10 seconds.
         "syncFrequency": "5s",

@@ -56,6 +56,9 @@ class Volumes:
                 # The API server is away, or a disk is busy for a moment longer.
                 _log.info("volumes: %s", error)
                 self._ended.wait(_AGAIN_SECONDS)
+            except Exception:  # noqa: BLE001 - one object that it can't take must not end the service of all others
+                _log.exception("volumes: a fault of this program")
+                self._ended.wait(_AGAIN_SECONDS)
 
     def _follow_claims(self, api: Any) -> None:
         for event in watch.Watch().stream(

@@ -135,11 +135,14 @@ class ControlPlane(Cluster):
         crds: files and folders of CustomResourceDefinitions, which are there before any controller looks for kinds:
             the garbage collector looks for new ones only twice a minute.
         address: where the API server listens.
+        folder: is made for all that it keeps; by default a temporary one.
 
     """
 
-    def __init__(self, programs: Path, crds: Sequence[Path] = (), address: str = "127.0.0.1") -> None:
-        folder = Path(tempfile.mkdtemp(prefix="fulltape-plane-"))  # which only this user may enter
+    def __init__(
+        self, programs: Path, crds: Sequence[Path] = (), address: str = "127.0.0.1", folder: Path | None = None
+    ) -> None:
+        folder = folder or Path(tempfile.mkdtemp(prefix="fulltape-plane-"))
         super().__init__(folder / "admin.kubeconfig", programs / "kubectl", folder)
         self.programs = programs
         self.token = secrets.token_urlsafe(24)
@@ -228,6 +231,7 @@ class ControlPlane(Cluster):
         return "\n".join(found)
 
     def _write_files(self) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         for folder in (self.logs, self._tls):
             folder.mkdir()
         write_certificates(self._tls, self._server_names())
@@ -296,6 +300,7 @@ class ControlPlane(Cluster):
             f"--root-ca-file={self._tls}/ca.crt",
             f"--service-account-private-key-file={self._tls}/accounts.key",
             "--secure-port=0",
+            f"--flex-volume-plugin-dir={self._folder}/volume-plugins",
             # A hundred feeds at a time wait for these controllers less than for the operator.
             "--kube-api-qps=1000",
             "--kube-api-burst=2000",
