@@ -61,7 +61,7 @@ e2e: setup-cluster ## Test everything on a cluster of the tests' own, or on the 
 e2e-short: setup-cluster ## The same without what takes long: what continuous integration runs
 	$(BIN)/pytest --log-cli-level=INFO --durations=15 -m "not long" tests/e2e
 
-chaos: setup-cluster ## The faults of the end-to-end tests, each five times, and longer
+chaos: setup-cluster ## The faults of the end-to-end tests, more often and longer
 	FULLTAPE_CHAOS=full $(BIN)/pytest --log-cli-level=INFO tests/e2e/test_chaos.py
 
 lock: setup ## Resolve the dependencies of pyproject.toml anew into requirements.lock

@@ -14,7 +14,7 @@ from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
 from fulltape.feed.duration import Duration
-from fulltape.readings import samples
+from fulltape.readings import Sample, samples
 from fulltape.workloads import METRICS
 from fulltape_operator.readings import PORT
 from tests.cluster.demo import DATA_NAMESPACE, MANIFESTS, make_namespace
@@ -26,6 +26,7 @@ _CHECK = Path(__file__).with_name("check_windows.py")
 PATIENCE_SECONDS = 240.0
 """Nothing here is timed: this only ends a test that waits for what will never be."""
 _NOTICED_SECONDS = 2.0
+_BATCH, _RECORDS = "fulltape_panes_batch", "fulltape_panes_records_total"
 
 
 class Feed:
@@ -131,13 +132,41 @@ class Feed:
         """Return when each product was last traded, as its producers say now; the status says it by the minute."""
         times = dict.fromkeys(products, datetime.min.replace(tzinfo=UTC))
         for pod in self.pods("producer"):
-            place = f"{pod['metadata']['name']}:{PORT}"
-            answer = self._core.connect_get_namespaced_pod_proxy_with_path(
-                place, self.namespace, METRICS.removeprefix("/"), _preload_content=False
-            )
-            for sample in samples(answer.data.decode(), {"fulltape_last_trade_timestamp_seconds"}):
+            for sample in self._samples(pod, "fulltape_last_trade_timestamp_seconds"):
                 times[sample.labels["product"]] = datetime.fromtimestamp(sample.value, UTC)
         return times
+
+    def wait_batch(self, after: int = -1) -> int:
+        """Wait until its stream has kept what it did in a batch of a higher number; return that number."""
+        batch = after
+
+        def is_kept() -> bool:
+            nonlocal batch
+            (driver,) = self.pods("panes")
+            found = {name: [one.value for one in self._samples(driver, name)] for name in (_BATCH, _RECORDS)}
+            batch = int(found[_BATCH][0]) if sum(found[_RECORDS]) else -1  # before any batch it says 0 too
+            return batch > after
+
+        self.wait_until(is_kept, f"a batch of a number above {after}")
+        return batch
+
+    @contextmanager
+    def going_on_from_checkpoint(self) -> Iterator[None]:
+        """See that another driver, which the context brings, goes on from what the one before had kept."""
+        batch = self.wait_batch()
+        yield
+        self.wait_batch(batch)
+        driver = self.pods("panes")[0]["metadata"]["name"]
+        said = self._kubectl("logs", driver)
+        assert "continuing from the checkpoint in" in said, said
+        assert "set aside" not in said, said
+
+    def lives(self, component: str | None = None) -> dict[str, int]:
+        """Return how often each pod, or each of one component, was started anew, by its UID."""
+        return {
+            pod["metadata"]["uid"]: sum(one["restartCount"] for one in pod["status"].get("containerStatuses", ()))
+            for pod in self.pods(component)
+        }
 
     def replacing(self, component: str) -> AbstractContextManager[str]:
         """Give the name of a pod of a component, which the context ends; wait until another is ready in its place."""
@@ -201,6 +230,14 @@ class Feed:
         found = [alert["labels"] for alert in self.ask("alertmanager:9093", "api/v2/alerts")]
         place = {"alertname": name, "feed": self.name, "namespace": self.namespace}
         return [labels for labels in found if place.items() <= labels.items()]
+
+    def _samples(self, pod: Mapping[str, Any], metric: str) -> list[Sample]:
+        """Return what a pod says of a metric now."""
+        place = f"{pod['metadata']['name']}:{PORT}"
+        answer = self._core.connect_get_namespaced_pod_proxy_with_path(
+            place, self.namespace, METRICS.removeprefix("/"), _preload_content=False
+        )
+        return list(samples(answer.data.decode(), {metric}))
 
     def _selector(self, component: str | None) -> str:
         feed = f"fulltape.dev/feed={self.name}"

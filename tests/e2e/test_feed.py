@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fulltape.local.kafka import free_port
 from fulltape_operator.desired.spark import PORTS as SPARK_PORTS
 from fulltape_operator.readings import PORT
 from tests.browser import chromium, visit
-from tests.cluster.demo import OPERATOR_NAMESPACE, install_fulltape, run_helm
+from tests.cluster.demo import DATA_NAMESPACE, OPERATOR_NAMESPACE, install_fulltape, run_helm
 from tests.cluster.images import TAG
 from tests.cluster.jobs import BOOTSTRAP_SERVERS, FILES, run_job
 from tests.cluster.node import Node
@@ -23,6 +24,12 @@ from tests.e2e.feeds import PATIENCE_SECONDS, Feed
 
 pytestmark = pytest.mark.e2e
 
+_EXAMPLES = Path(__file__).parents[2] / "examples"
+_LIST_TOPICS = f"""
+import json
+from confluent_kafka.admin import AdminClient
+print(json.dumps(list(AdminClient({{"bootstrap.servers": "{BOOTSTRAP_SERVERS}"}}).list_topics(timeout=15).topics)))
+"""
 _TRY_PORTS = Path(__file__).with_name("try_ports.py")
 
 
@@ -109,11 +116,12 @@ def test_producers_go_from_one_to_three_and_back_with_every_trade_once(feed: Fee
 
 
 def test_an_upgrade_of_the_operator_touches_no_pod_of_a_feed(cluster: Cluster, helm: Path, feed: Feed) -> None:
-    before = {pod["metadata"]["uid"] for pod in feed.pods()}
+    before = feed.lives()
     install_fulltape(cluster, helm, "podAnnotations.upgraded=yes")
     feed.wait_ready()
-    assert {pod["metadata"]["uid"] for pod in feed.pods()} == before
+    assert feed.lives() == before
     run_helm(cluster, helm, "test", "fulltape", f"--namespace={OPERATOR_NAMESPACE}")
+    feed.assert_right()
 
 
 @pytest.mark.long
@@ -161,9 +169,26 @@ def test_a_benchmark_of_a_running_feed_sees_every_trade_in_a_window(feed: Feed) 
     assert results["trade_to_window"]["p50_ms"] > 0
 
 
-def test_who_has_no_rights_sees_nothing(feed: Feed) -> None:
-    with pytest.raises(KubectlError, match="forbidden"):
-        feed.cluster.kubectl("get", "cryptofeeds", "--all-namespaces", "--as=system:serviceaccount:data:default")
+def test_who_has_no_rights_gets_nothing_nor_do_a_feeds_own_programs(feed: Feed) -> None:
+    own = {f"{feed.namespace}:{pod['spec']['serviceAccountName']}" for pod in feed.pods()}
+    suspend = ["--type=merge", '--patch={"spec":{"suspend":true}}', "--dry-run=server"]
+    for account in (f"{DATA_NAMESPACE}:default", *own):
+        for command in (
+            ["get", "cryptofeeds"],
+            ["patch", f"cryptofeed/{feed.name}", *suspend],
+            ["delete", f"cryptofeed/{feed.name}", "--dry-run=server"],
+            ["get", "secrets"],
+        ):
+            with pytest.raises(KubectlError, match="forbidden"):
+                feed.cluster.kubectl(*command, f"--namespace={feed.namespace}", f"--as=system:serviceaccount:{account}")
+
+
+@pytest.mark.parametrize("example", sorted(_EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_examples_are_taken(feed: Feed, example: Path) -> None:
+    manifest = yaml.safe_load(example.read_text())
+    manifest["metadata"]["namespace"] = DATA_NAMESPACE  # where there is none yet that it would change
+    said = feed.cluster.kubectl("apply", "--filename=-", "--dry-run=server", input=yaml.safe_dump(manifest))
+    assert "created (server dry run)" in said
 
 
 @pytest.mark.long
@@ -181,4 +206,8 @@ def test_a_second_feed_elsewhere_lives_takes_another_product_and_dies_by_itself(
         return not cluster.get(left, "--namespace=research", "--selector=fulltape.dev/feed=single")["items"]
 
     other.wait_until(nothing_is_left, "nothing to be left")
+    said = run_job(cluster, {"topics": ["python3", "-c", _LIST_TOPICS]}, PATIENCE_SECONDS)
+    topics = json.loads(said["topics"])
+    assert f"{feed.name}.trades" in topics
+    assert not [topic for topic in topics if topic.startswith("single.")]
     feed.wait_ready()

@@ -28,16 +28,19 @@ def afar(cluster: Cluster, feed: Feed) -> Iterator[Feed]:
         cluster.kubectl("delete", "cryptofeed/afar", "--namespace=afar", "--timeout=120s")
 
 
-@pytest.mark.parametrize("component", ["panes", "executor"])
-def test_who_replaces_a_pod_goes_on_from_the_checkpoint(afar: Feed, component: str) -> None:
-    with afar.replacing(component) as pod:
-        afar.delete_pod(pod)
-    afar.wait_ready()
+def test_another_driver_goes_on_from_the_checkpoint(afar: Feed) -> None:
+    with afar.going_on_from_checkpoint():
+        with afar.replacing("panes") as pod:
+            afar.delete_pod(pod)
+        afar.wait_ready()
     afar.assert_right()
 
 
-def test_the_checkpoint_was_never_begun_anew(afar: Feed) -> None:
-    driver = afar.pods("panes")[0]["metadata"]["name"]
-    said = afar.cluster.kubectl("logs", driver, f"--namespace={afar.namespace}")
-    assert f"continuing from the checkpoint in s3a://{_BUCKET}/feeds/" in said
-    assert "set aside" not in said
+def test_another_executor_goes_on_from_the_checkpoint(afar: Feed) -> None:
+    batch, driver = afar.wait_batch(), afar.lives("panes")
+    with afar.replacing("executor") as pod:
+        afar.delete_pod(pod)
+    afar.wait_ready()
+    afar.wait_batch(batch)
+    assert afar.lives("panes") == driver
+    afar.assert_right()
