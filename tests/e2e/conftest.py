@@ -76,5 +76,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Kubernetes' client leaves sockets to the garbage collector where the API server is taken from it.
     """
     items.sort(key=lambda item: item.path.name != "test_node.py")
-    for item in items:
+    for item in (one for one in items if one.get_closest_marker("e2e")):
         item.add_marker(pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning"))
